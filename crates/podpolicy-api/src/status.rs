@@ -1,0 +1,224 @@
+//! What a policy reports: conditions, pod counts and findings. The reasons are closed sets; a message says what to do.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the controller found when it last looked, for the generation named in `observedGeneration`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodPolicyStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The state of the policy: `Accepted`, `Ready`, `Compliant` and `Conflicted` always, `Reconciling` and `Stalled` only while
+    /// they are True.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+
+    /// How many pods the policy selects, and how they stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCounts>,
+
+    /// What was kept, overridden or refused, at most 10, one for each reason and field, those with the most pods first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+
+    /// The progress of the rollout to pods that already run; absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// Pods by their state. `matched` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodCounts {
+    /// Pods that the policy selects.
+    #[schemars(schema_with = "count")]
+    pub matched: u32,
+    /// Pods with nothing left to do: each field is applied, or kept by precedence.
+    #[schemars(schema_with = "count")]
+    pub compliant: u32,
+    /// Pods whose create-time settings (probes, hooks, grace period) differ: they must be replaced to get them.
+    #[schemars(schema_with = "count")]
+    pub outdated: u32,
+    /// Pods on which all but the refused fields is done.
+    #[schemars(schema_with = "count")]
+    pub refused: u32,
+    /// Pods for which a write is on its way or fails; for an Audit policy, pods that it would change.
+    #[schemars(schema_with = "count")]
+    pub pending: u32,
+}
+
+/// Something that users should know about one field of some pods.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// Why it was found.
+    pub reason: FindingReason,
+    /// The field, as a path. Examples: `labels[team]`, `containers[web].livenessProbe`.
+    pub field: String,
+    /// How many pods it is true of.
+    #[schemars(schema_with = "count")]
+    pub pods: u32,
+    /// The name of one of these pods; for a ClusterPodPolicy, `namespace/name`.
+    pub example: String,
+    /// What happened on that pod, which other object is involved, and what to do.
+    pub message: String,
+}
+
+/// Why a field of a pod is not, or not only, what the policy says.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum FindingReason {
+    /// The workload declares the field itself and precedence is Workload: its value is kept.
+    Kept,
+    /// Another policy wins the field with another value.
+    Overridden,
+    /// A Service, NetworkPolicy, PodDisruptionBudget or workload selects on the label key.
+    SelectorImpact,
+    /// Nobody can tell whether something selects on the label key, because the operator may not list the objects that could.
+    SelectorsUnknown,
+    /// The key belongs to Kubernetes, to a controller or to PodPolicy itself.
+    ProtectedKey,
+    /// A probe or hook names a host other than the pod.
+    HostNotAllowed,
+    /// A probe or hook runs a command, and nothing vouches that the policy's author may run commands there.
+    ExecNotAllowed,
+    /// A probe or hook names a port that the container does not have.
+    PortNotFound,
+    /// A preStop sleep is not shorter than the grace period that the pod ends up with.
+    GraceTooShort,
+    /// The pod's annotations would be larger than Kubernetes allows.
+    AnnotationsTooLarge,
+    /// No container of the pod that may have probes and hooks has a matching name.
+    ContainerNotFound,
+    /// The pod's restartPolicy is not Always, so that it gets no probes.
+    RestartPolicy,
+    /// A probe without a handler found no probe of the container's own to tune.
+    NoProbeToTune,
+    /// An Audit policy would change the field.
+    WouldChange,
+    /// The API server refused or failed the write.
+    WriteFailed,
+}
+
+impl fmt::Display for FindingReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The types of conditions that a policy has.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum ConditionType {
+    /// The spec can be honoured.
+    Accepted,
+    /// The policy is in force as declared. Outdated pods do not make it False while the rollout strategy is OnCreate.
+    Ready,
+    /// Every pod that the policy selects is compliant.
+    Compliant,
+    /// Another policy wins some field of some pod, or loses one to this policy.
+    Conflicted,
+    /// Work is under way (kstatus); absent otherwise.
+    Reconciling,
+    /// Nothing more will happen until somebody acts (kstatus); absent otherwise.
+    Stalled,
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The reasons that conditions have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConditionReason {
+    /// Accepted: the spec is sound.
+    Accepted,
+    /// Accepted, Ready, Stalled: the spec says something that the CRD's rules cannot see is wrong.
+    Invalid,
+    /// Ready: the controller has not yet looked at the pods.
+    Pending,
+    /// Ready: every selected pod carries what can be given to it now.
+    InForce,
+    /// Ready: the policy decides and reports, and writes nothing.
+    Auditing,
+    /// Ready, Reconciling: writes to pods are under way.
+    Progressing,
+    /// Ready, Compliant, Stalled: fields of some pods were refused.
+    Refused,
+    /// Ready, Compliant, Reconciling: writes to pods fail and are tried again.
+    WriteFailed,
+    /// Ready, Stalled: the operator lacks a right that it needs.
+    Forbidden,
+    /// Compliant: every selected pod is compliant.
+    AllCompliant,
+    /// Compliant: the policy selects no pod.
+    NoPods,
+    /// Compliant: some pods must be replaced to get the create-time settings.
+    Outdated,
+    /// Compliant: an Audit policy would change some pods.
+    WouldChange,
+    /// Conflicted: no other policy sets another value for a field of a pod that both select.
+    NoConflict,
+    /// Conflicted: another policy wins some field.
+    Overridden,
+    /// Conflicted: this policy wins some field from another.
+    Overrides,
+}
+
+impl fmt::Display for ConditionReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// How far a rollout has come.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// What the rollout is doing.
+    pub phase: RolloutPhase,
+    /// Pods that carry the current settings.
+    #[schemars(schema_with = "count")]
+    pub updated: u32,
+    /// Pods that should carry them.
+    #[schemars(schema_with = "count")]
+    pub total: u32,
+    /// The workload whose pods are being replaced. Example: `Deployment/web`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// What the rollout waits for, or why it stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What a rollout is doing.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum RolloutPhase {
+    /// Pods are being replaced.
+    Progressing,
+    /// Somebody, or a failure, stopped it.
+    Paused,
+    /// A failed rollout is being taken back.
+    Reverting,
+    /// Every pod carries the settings.
+    Complete,
+}
+
+fn conditions_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = generator.subschema_for::<Vec<Condition>>();
+    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
+    schema.insert("x-kubernetes-list-map-keys".to_owned(), serde_json::json!(["type"]));
+    schema
+}
+
+/// A count; the API server does not know the format `uint32` that schemars would name.
+fn count(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "integer", "format": "int32", "minimum": 0 })
+}

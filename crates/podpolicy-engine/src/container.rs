@@ -1,0 +1,227 @@
+//! The settings that Kubernetes allows only at creation: the grace period, probes and hooks. On a live pod they are compared,
+//! never written.
+
+use podpolicy_api::{FindingReason, LifecycleHandler, Precedence, Probe};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Container, Field, FieldOutcome, HookKind, ProbeKind, Record, Source, Value,
+    decide::{Ledger, Scene},
+    glob,
+    pod::DEFAULT_GRACE_PERIOD,
+    probe::{defaulted, defaulted_hook, tune},
+    refusal,
+};
+
+/// What a field ends up with, and where from.
+struct Settled<T> {
+    value: Option<T>,
+    source: Source,
+    /// The policy that wins the field.
+    winner: usize,
+}
+
+/// Decides the grace period, and each probe and hook of each eligible container.
+pub(crate) fn decide(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'_>) {
+    let grace_period = decide_grace_period(scene, record, ledger);
+    report_missing_containers(scene, ledger);
+    for container in scene.pod.template.containers.iter().filter(|container| container.is_eligible()) {
+        for kind in ProbeKind::ALL {
+            decide_probe(scene, record, container, kind, ledger);
+        }
+        for kind in HookKind::ALL {
+            decide_hook(scene, record, container, kind, grace_period, ledger);
+        }
+    }
+}
+
+/// Returns the grace period that the pod ends up with.
+fn decide_grace_period(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'_>) -> i64 {
+    let current = scene.pod.template.grace_period;
+    let own = own::<i64>(record, &Field::GracePeriod, Some(current)).unwrap_or(DEFAULT_GRACE_PERIOD);
+    let mut claims = scene
+        .policies
+        .iter()
+        .enumerate()
+        .filter_map(|(index, policy)| policy.rules().termination_grace_period_seconds.map(|seconds| (index, seconds)));
+    let Some((winner, wanted)) = claims.next() else { return current };
+    for (loser, other) in claims {
+        if other != wanted {
+            ledger.overridden(&Field::GracePeriod, winner, loser, &Value::Seconds(wanted));
+        }
+    }
+    let keeps = own != DEFAULT_GRACE_PERIOD && scene.policies[winner].precedence() == Precedence::Workload;
+    let settled = if own == wanted || keeps {
+        if own != wanted {
+            ledger.kept(winner, Field::GracePeriod, format!("the workload declares {own}, the policy {wanted}"));
+        }
+        Settled { value: Some(own), source: Source::Workload, winner }
+    } else {
+        Settled { value: Some(wanted), source: by(scene, winner), winner }
+    };
+    let seconds = settled.value.unwrap_or(current);
+    settle(Field::GracePeriod, settled, Some(&current), Value::Seconds, ledger);
+    seconds
+}
+
+fn report_missing_containers(scene: &Scene<'_>, ledger: &mut Ledger<'_>) {
+    let containers = &scene.pod.template.containers;
+    for (index, policy) in scene.policies.iter().enumerate() {
+        for name in policy.container_rules().iter().flat_map(|rule| &rule.names) {
+            let matching: Vec<_> = containers.iter().filter(|container| glob::matches(name, &container.name)).collect();
+            if matching.iter().any(|container| container.is_eligible()) {
+                continue;
+            }
+            let message = if matching.is_empty() {
+                format!("no container of the pod is named {name}; correct the name, or narrow the selector")
+            } else {
+                format!("only ordinary init containers are named {name}, which get no probes or hooks; name an application container")
+            };
+            ledger.report(index, FindingReason::ContainerNotFound, Field::Container(name.clone()), message);
+        }
+    }
+}
+
+fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind: ProbeKind, ledger: &mut Ledger<'_>) {
+    let field = Field::Probe { container: container.name.clone(), kind };
+    let current = container.probe(kind).map(defaulted);
+    let mut claims = Vec::new();
+    for (index, policy) in scene.policies.iter().enumerate() {
+        let Some(wanted) = policy.probe(&container.name, kind) else { continue };
+        if !scene.pod.template.always_restarts {
+            let message = "pods whose restartPolicy is not Always get no probes, because a failing probe would end them; nothing to do, or narrow the selector";
+            ledger.report(index, FindingReason::RestartPolicy, field.clone(), message);
+        } else if let Some(refusal) = refusal::probe(wanted, container, scene.settings) {
+            ledger.refuse(index, field.clone(), refusal);
+        } else {
+            claims.push((index, wanted));
+        }
+    }
+    if claims.is_empty() {
+        return;
+    }
+    let own = own::<Probe>(record, &field, current.clone()).map(|probe| defaulted(&probe));
+    if own.is_none() {
+        leave_tuning_out(scene, &field, &mut claims, ledger);
+    }
+    let Some(&(winner, wanted)) = claims.first() else { return };
+    let settled = settle_probe(scene, &field, winner, wanted, own.as_ref(), ledger);
+    let winning = Value::Probe(Box::new(wanted.clone()));
+    for &(loser, other) in &claims[1..] {
+        if (other.has_handler(), defaulted(other)) != (wanted.has_handler(), defaulted(wanted)) {
+            ledger.overridden(&field, winner, loser, &winning);
+        }
+    }
+    settle(field, settled, current.as_ref(), |probe| Value::Probe(Box::new(probe)), ledger);
+}
+
+/// Where the container has no probe of its own there is nothing to tune, whether or not another policy supplies one.
+fn leave_tuning_out(scene: &Scene<'_>, field: &Field, claims: &mut Vec<(usize, &Probe)>, ledger: &mut Ledger<'_>) {
+    let supplier = claims.iter().find(|(_, probe)| probe.has_handler()).map(|&(index, _)| scene.policies[index].id().clone());
+    claims.retain(|&(index, probe)| {
+        if probe.has_handler() {
+            return true;
+        }
+        let message = match &supplier {
+            Some(policy) => {
+                format!("{policy} supplies the probe, and a probe without a handler only tunes the container's own; set the numbers there")
+            }
+            None => "the container has no probe to tune; give the policy's probe a handler (httpGet, tcpSocket, grpc or exec)".to_owned(),
+        };
+        ledger.report(index, FindingReason::NoProbeToTune, field.clone(), message);
+        false
+    });
+}
+
+fn settle_probe(
+    scene: &Scene<'_>,
+    field: &Field,
+    winner: usize,
+    wanted: &Probe,
+    own: Option<&Probe>,
+    ledger: &mut Ledger<'_>,
+) -> Settled<Probe> {
+    let precedence = scene.policies[winner].precedence();
+    let from_workload = |own: &Probe| Settled { value: Some(own.clone()), source: Source::Workload, winner };
+    let Some(own) = own else {
+        return Settled { value: Some(defaulted(wanted)), source: by(scene, winner), winner };
+    };
+    if !wanted.has_handler() {
+        let tuned = tune(own, wanted, precedence);
+        if !tuned.kept.is_empty() {
+            ledger.kept(winner, field.clone(), format!("the workload declares {} itself", tuned.kept.join(", ")));
+        }
+        let source = if tuned.probe == *own { Source::Workload } else { by(scene, winner) };
+        return Settled { value: Some(tuned.probe), source, winner };
+    }
+    if *own == defaulted(wanted) {
+        return from_workload(own);
+    }
+    match precedence {
+        Precedence::Workload => {
+            ledger.kept(winner, field.clone(), "the workload declares one itself".to_owned());
+            from_workload(own)
+        }
+        Precedence::Policy => Settled { value: Some(defaulted(wanted)), source: by(scene, winner), winner },
+    }
+}
+
+fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: HookKind, grace_period: i64, ledger: &mut Ledger<'_>) {
+    let field = Field::Hook { container: container.name.clone(), kind };
+    let current = container.hook(kind).map(defaulted_hook);
+    let mut claims = Vec::new();
+    for (index, policy) in scene.policies.iter().enumerate() {
+        let Some(wanted) = policy.hook(&container.name, kind) else { continue };
+        let too_long = match kind {
+            HookKind::PreStop => refusal::sleep(wanted, grace_period),
+            HookKind::PostStart => None,
+        };
+        match refusal::hook(wanted, container, scene.settings).or(too_long) {
+            Some(refusal) => ledger.refuse(index, field.clone(), refusal),
+            None => claims.push((index, defaulted_hook(wanted))),
+        }
+    }
+    let Some((winner, wanted)) = claims.first() else { return };
+    let winning = Value::Hook(Box::new(wanted.clone()));
+    for (loser, other) in &claims[1..] {
+        if other != wanted {
+            ledger.overridden(&field, *winner, *loser, &winning);
+        }
+    }
+    let own = own::<LifecycleHandler>(record, &field, current.clone()).map(|hook| defaulted_hook(&hook));
+    let keeps = own.as_ref().filter(|own| *own == wanted || scene.policies[*winner].precedence() == Precedence::Workload);
+    let settled = match keeps {
+        Some(own) => {
+            if own != wanted {
+                ledger.kept(*winner, field.clone(), "the workload declares one itself".to_owned());
+            }
+            Settled { value: Some(own.clone()), source: Source::Workload, winner: *winner }
+        }
+        None => Settled { value: Some(wanted.clone()), source: by(scene, *winner), winner: *winner },
+    };
+    settle(field, settled, current.as_ref(), |hook| Value::Hook(Box::new(hook)), ledger);
+}
+
+/// The value that the workload declares: what the record says a policy replaced, or what is there.
+fn own<T: DeserializeOwned>(record: &Record, field: &Field, current: Option<T>) -> Option<T> {
+    if record.created.is_empty() {
+        return current;
+    }
+    match record.created.get(&field.to_string()) {
+        Some(entry) => entry.was.as_ref().and_then(|was| T::deserialize(was).ok()),
+        None => current,
+    }
+}
+
+fn by(scene: &Scene<'_>, winner: usize) -> Source {
+    Source::Policy(scene.policies[winner].in_record().to_owned())
+}
+
+/// Notes what the field ends up with, and whether the pod must be replaced to get it.
+fn settle<T: PartialEq>(field: Field, settled: Settled<T>, current: Option<&T>, to_value: impl Fn(T) -> Value, ledger: &mut Ledger<'_>) {
+    let done = settled.value.as_ref() == current;
+    if !done {
+        ledger.outdated(settled.winner);
+    }
+    ledger.fields.push(FieldOutcome { field, value: settled.value.map(to_value), source: settled.source, done });
+}

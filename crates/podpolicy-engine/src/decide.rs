@@ -1,0 +1,150 @@
+//! Deciding about one pod: select, then labels and annotations, then create-time settings, then audits.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use podpolicy_api::FindingReason;
+
+use crate::{
+    Conflict, Field, FieldOutcome, Finding, Life, NamespaceFacts, Outcome, Pod, PodState, Policy, Program, Record, Settings, Value,
+    Verdict, audit, container,
+    metadata::{self, Metadata, Own},
+    refusal::Refusal,
+};
+
+/// What one decision looks at: a pod, the policies in force on it in order, and the facts.
+pub(crate) struct Scene<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) policies: Vec<&'a Arc<Policy>>,
+    pub(crate) facts: Option<&'a NamespaceFacts>,
+    pub(crate) settings: &'a Settings,
+}
+
+/// What the policies do to the pod.
+pub(crate) fn decide(program: &Program, pod: &Pod) -> Outcome {
+    if pod.life == Life::Untouchable {
+        return Outcome::default();
+    }
+    let record = Record::of(pod);
+    let drifted = metadata::drifted(pod, &record);
+    // Managed keys that somebody changed count as the policy's while a policy restores them, and as theirs otherwise. Which
+    // of the two depends on who is selected, and that on the labels: so ask until nothing more becomes theirs.
+    let mut theirs = BTreeSet::new();
+    loop {
+        let own = Own::of(pod, &record, &theirs);
+        let selected = program.select(&pod.namespace, &own.labels);
+        let (audits, enforcing): (Vec<_>, Vec<_>) = selected.into_iter().partition(|policy| policy.is_audit());
+        let scene = Scene { pod, policies: enforcing, facts: program.facts(&pod.namespace), settings: program.settings() };
+        let mut ledger = Ledger::new(scene.policies.clone());
+        let metadata = metadata::decide(&scene, &own, &record, &mut ledger);
+        let lost: Vec<_> = drifted.iter().filter(|field| !theirs.contains(*field) && !metadata.restores(field, &scene)).cloned().collect();
+        if lost.is_empty() {
+            return conclude(&scene, &record, metadata, ledger, &audits);
+        }
+        theirs.extend(lost);
+    }
+}
+
+fn conclude(scene: &Scene<'_>, record: &Record, mut metadata: Metadata, mut ledger: Ledger<'_>, audits: &[&Arc<Policy>]) -> Outcome {
+    if scene.pod.life == Life::Ended {
+        metadata.keep_only_undo(record, scene.pod);
+        return Outcome { metadata: metadata.plan(scene.pod, record, &mut ledger), ..Outcome::default() };
+    }
+    let plan = metadata.plan(scene.pod, record, &mut ledger);
+    container::decide(scene, record, &mut ledger);
+    let audited = audit::decide(scene, &plan, audits);
+    let mut outcome = ledger.into_outcome();
+    outcome.metadata = plan;
+    outcome.verdicts.extend(audited);
+    outcome
+}
+
+/// Collects, policy by policy, what a decision finds.
+pub(crate) struct Ledger<'a> {
+    policies: Vec<&'a Arc<Policy>>,
+    pages: Vec<Page>,
+    conflicts: Vec<Conflict>,
+    pub(crate) fields: Vec<FieldOutcome>,
+}
+
+/// What is found for one policy.
+#[derive(Clone, Default)]
+struct Page {
+    findings: Vec<Finding>,
+    pending: bool,
+    outdated: bool,
+}
+
+impl<'a> Ledger<'a> {
+    pub(crate) fn new(policies: Vec<&'a Arc<Policy>>) -> Self {
+        let pages = vec![Page::default(); policies.len()];
+        Self { policies, pages, conflicts: Vec::new(), fields: Vec::new() }
+    }
+
+    /// Notes that a label or annotation of the policy must still be written.
+    pub(crate) fn pending(&mut self, policy: usize) {
+        self.pages[policy].pending = true;
+    }
+
+    /// Notes that the pod must be replaced to get a setting of the policy.
+    pub(crate) fn outdated(&mut self, policy: usize) {
+        self.pages[policy].outdated = true;
+    }
+
+    /// Notes that the policy's value is withheld.
+    pub(crate) fn refuse(&mut self, policy: usize, field: Field, refusal: Refusal) {
+        let Refusal { reason, message } = refusal;
+        self.pages[policy].findings.push(Finding { reason, field, refused: true, message });
+    }
+
+    /// Notes something that withholds nothing.
+    pub(crate) fn report(&mut self, policy: usize, reason: FindingReason, field: Field, message: impl Into<String>) {
+        self.pages[policy].findings.push(Finding { reason, field, refused: false, message: message.into() });
+    }
+
+    /// Notes that the workload's value stays.
+    pub(crate) fn kept(&mut self, policy: usize, field: Field, what: String) {
+        self.report(policy, FindingReason::Kept, field, what + "; set precedence: Policy to replace it");
+    }
+
+    /// Notes that one policy wins a field from another with another value.
+    pub(crate) fn overridden(&mut self, field: &Field, winner: usize, loser: usize, value: &Value) {
+        let (winning, losing) = (self.policies[winner], self.policies[loser]);
+        let why = if winning.priority() == losing.priority() {
+            format!("both have priority {}", winning.priority())
+        } else {
+            format!("priority {} over {}", winning.priority(), losing.priority())
+        };
+        let message = format!(
+            "{} sets it to {value} and goes first ({why}); give one of the two another priority, or remove the field from one",
+            winning.id()
+        );
+        self.conflicts.push(Conflict { field: field.clone(), winner: Arc::clone(winning), loser: Arc::clone(losing) });
+        self.report(loser, FindingReason::Overridden, field.clone(), message);
+    }
+
+    pub(crate) fn into_outcome(self) -> Outcome {
+        let Self { policies, pages, conflicts, mut fields } = self;
+        fields.sort_by(|a, b| a.field.cmp(&b.field));
+        let verdicts = policies
+            .into_iter()
+            .zip(pages)
+            .map(|(policy, page)| Verdict { policy: Arc::clone(policy), state: page.state(), findings: page.findings })
+            .collect();
+        Outcome { verdicts, fields, conflicts, ..Outcome::default() }
+    }
+}
+
+impl Page {
+    /// The first that is the case: something is left to write, to replace, or was refused.
+    fn state(&self) -> PodState {
+        if self.pending {
+            PodState::Pending
+        } else if self.outdated {
+            PodState::Outdated
+        } else if self.findings.iter().any(|finding| finding.refused) {
+            PodState::Refused
+        } else {
+            PodState::Compliant
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What decisions need to know beyond policies and the pod: the namespace, who reads which label there, and how the operator
+//! is configured.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::Reader;
+
+/// What is known of one namespace.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NamespaceFacts {
+    /// The namespace's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Who reads a label key, in order.
+    pub readers: BTreeMap<String, Vec<Reader>>,
+    /// The label keys that policies already carry on pods of the namespace: (policy as in records, key). A selector that
+    /// appears later takes no label away.
+    pub carried: BTreeSet<(String, String)>,
+}
+
+/// How the operator is configured, and what it may see.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    /// Namespaces in which no ClusterPodPolicy acts.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// Label and annotation keys that no policy may set, beside those of Kubernetes.
+    pub protected_keys: BTreeSet<String>,
+    /// Whether commands in probes and hooks are applied.
+    pub exec: Exec,
+    /// Resources that could select pods and may not be listed, as `resource.group`: as long as there are some, nobody can
+    /// tell whether a label has an impact.
+    pub unseen_selectors: BTreeSet<String>,
+}
+
+/// Whether commands in probes and hooks are applied.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Exec {
+    /// Nothing vouches for the author of a policy: they are refused.
+    #[default]
+    Refused,
+    /// The guard vouches that every author may run commands in these pods.
+    Vouched,
+}

@@ -1,0 +1,33 @@
+//! The decisions of PodPolicy: policies and facts make a [`Program`]; a program and a pod make an [`Outcome`].
+//!
+//! Everything here is pure: no I/O, no async, no clock, no environment, no client. The same inputs always give the same
+//! outcome, in whatever order they arrive, so that the controller, admission and the command line agree. A user's mistake is
+//! data in an outcome, never an error.
+
+mod audit;
+mod container;
+mod decide;
+mod facts;
+mod field;
+mod glob;
+mod impact;
+mod index;
+mod metadata;
+mod outcome;
+mod pod;
+mod policy;
+mod probe;
+mod program;
+mod record;
+mod refusal;
+mod selector;
+
+pub use facts::{Exec, NamespaceFacts, Settings};
+pub use field::{Field, HookKind, ProbeKind, Value};
+pub use impact::{Reach, Reader, SelectorUse, selector_use};
+pub use outcome::{Conflict, FieldOutcome, Finding, MetadataPlan, Outcome, PodState, Source, Verdict};
+pub use pod::{Container, ContainerKind, Life, Pod, PodTemplate};
+pub use policy::{Policy, PolicyId, PolicyKind};
+pub use program::Program;
+pub use record::{CreatedEntry, Entry, Record};
+pub use selector::Selector;

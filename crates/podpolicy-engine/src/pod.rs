@@ -1,0 +1,247 @@
+//! The part of a pod that decisions look at, read from the Kubernetes shape. It never holds environment variables, volumes or
+//! managed fields.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use podpolicy_api::{LifecycleHandler, Probe};
+use serde::Deserialize;
+
+use crate::{HookKind, ProbeKind};
+
+/// Kubernetes' default grace period, in seconds: a pod that says nothing has it.
+pub(crate) const DEFAULT_GRACE_PERIOD: i64 = 30;
+
+/// A pod as decisions see it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(from = "wire::Pod")]
+pub struct Pod {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID: another pod under the same name has another.
+    pub uid: String,
+    /// All labels, whoever set them.
+    pub labels: BTreeMap<String, String>,
+    /// All annotations, the record included.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether the pod can still be selected.
+    pub life: Life,
+    /// What never changes on a live pod; pods of one workload can share it.
+    pub template: Arc<PodTemplate>,
+}
+
+/// Whether a pod can be selected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Life {
+    /// Pending or running: policies select it.
+    Live,
+    /// Succeeded or failed: not selected; what gone policies wrote is still taken back.
+    Ended,
+    /// Being deleted, or the mirror of a static pod: never selected and never written.
+    Untouchable,
+}
+
+/// The settings of a pod that Kubernetes allows only at creation.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PodTemplate {
+    /// Whether the pod's containers are always started again (restartPolicy Always).
+    pub always_restarts: bool,
+    /// Seconds that the pod gets to stop.
+    pub grace_period: i64,
+    /// Init containers first, then application containers, in the pod's order; no ephemeral ones.
+    pub containers: Vec<Container>,
+}
+
+/// A container as decisions see it.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Container {
+    /// The container's name.
+    pub name: String,
+    /// What kind of container it is.
+    pub kind: ContainerKind,
+    /// The names of its ports.
+    pub port_names: Vec<String>,
+    /// Its liveness probe.
+    pub liveness: Option<Probe>,
+    /// Its readiness probe.
+    pub readiness: Option<Probe>,
+    /// Its startup probe.
+    pub startup: Option<Probe>,
+    /// Its postStart hook.
+    pub post_start: Option<LifecycleHandler>,
+    /// Its preStop hook.
+    pub pre_stop: Option<LifecycleHandler>,
+}
+
+/// The kinds of containers.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ContainerKind {
+    /// An application container.
+    Application,
+    /// An init container with restartPolicy Always.
+    Sidecar,
+    /// An ordinary init container, which never gets probes or hooks.
+    Init,
+}
+
+impl Container {
+    /// Whether policies may give the container probes and hooks.
+    pub fn is_eligible(&self) -> bool {
+        match self.kind {
+            ContainerKind::Application | ContainerKind::Sidecar => true,
+            ContainerKind::Init => false,
+        }
+    }
+
+    /// The probe of the given kind.
+    pub fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
+        match kind {
+            ProbeKind::Liveness => self.liveness.as_ref(),
+            ProbeKind::Readiness => self.readiness.as_ref(),
+            ProbeKind::Startup => self.startup.as_ref(),
+        }
+    }
+
+    /// The hook of the given kind.
+    pub fn hook(&self, kind: HookKind) -> Option<&LifecycleHandler> {
+        match kind {
+            HookKind::PostStart => self.post_start.as_ref(),
+            HookKind::PreStop => self.pre_stop.as_ref(),
+        }
+    }
+}
+
+/// The shape in which Kubernetes sends a pod, as far as it is read.
+mod wire {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use podpolicy_api::{LifecycleHandler, Probe};
+    use serde::Deserialize;
+
+    use super::{ContainerKind, DEFAULT_GRACE_PERIOD, Life, PodTemplate};
+
+    const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Pod {
+        #[serde(default)]
+        metadata: Metadata,
+        #[serde(default)]
+        spec: Spec,
+        #[serde(default)]
+        status: Status,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        namespace: String,
+        #[serde(default)]
+        uid: String,
+        labels: Option<BTreeMap<String, String>>,
+        annotations: Option<BTreeMap<String, String>>,
+        deletion_timestamp: Option<String>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Spec {
+        restart_policy: Option<String>,
+        termination_grace_period_seconds: Option<i64>,
+        init_containers: Option<Vec<Container>>,
+        containers: Option<Vec<Container>>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Container {
+        #[serde(default)]
+        name: String,
+        restart_policy: Option<String>,
+        ports: Option<Vec<Port>>,
+        liveness_probe: Option<Probe>,
+        readiness_probe: Option<Probe>,
+        startup_probe: Option<Probe>,
+        lifecycle: Option<Lifecycle>,
+    }
+
+    #[derive(Deserialize)]
+    struct Port {
+        name: Option<String>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Lifecycle {
+        post_start: Option<LifecycleHandler>,
+        pre_stop: Option<LifecycleHandler>,
+    }
+
+    #[derive(Default, Deserialize)]
+    struct Status {
+        phase: Option<String>,
+    }
+
+    impl From<Pod> for super::Pod {
+        fn from(pod: Pod) -> Self {
+            let Pod { metadata, spec, status } = pod;
+            let annotations = metadata.annotations.unwrap_or_default();
+            let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+            let life = if metadata.deletion_timestamp.is_some() || annotations.contains_key(MIRROR_ANNOTATION) {
+                Life::Untouchable
+            } else if ended {
+                Life::Ended
+            } else {
+                Life::Live
+            };
+            Self {
+                namespace: metadata.namespace,
+                name: metadata.name,
+                uid: metadata.uid,
+                labels: metadata.labels.unwrap_or_default(),
+                annotations,
+                life,
+                template: Arc::new(spec.into()),
+            }
+        }
+    }
+
+    impl From<Spec> for PodTemplate {
+        fn from(spec: Spec) -> Self {
+            let init = spec.init_containers.unwrap_or_default().into_iter().map(|container| {
+                let kind = match container.restart_policy.as_deref() {
+                    Some("Always") => ContainerKind::Sidecar,
+                    Some(_) | None => ContainerKind::Init,
+                };
+                container.into_container(kind)
+            });
+            let application = spec.containers.unwrap_or_default().into_iter();
+            Self {
+                always_restarts: matches!(spec.restart_policy.as_deref(), None | Some("Always")),
+                grace_period: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_PERIOD),
+                containers: init.chain(application.map(|container| container.into_container(ContainerKind::Application))).collect(),
+            }
+        }
+    }
+
+    impl Container {
+        fn into_container(self, kind: ContainerKind) -> super::Container {
+            let lifecycle = self.lifecycle.unwrap_or_default();
+            super::Container {
+                name: self.name,
+                kind,
+                port_names: self.ports.unwrap_or_default().into_iter().filter_map(|port| port.name).collect(),
+                liveness: self.liveness_probe,
+                readiness: self.readiness_probe,
+                startup: self.startup_probe,
+                post_start: lifecycle.post_start,
+                pre_stop: lifecycle.pre_stop,
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A policy of either kind, parsed once: identity, rank among others, selector, and rules ready to be looked up.
+
+use std::{cmp::Ordering, collections::BTreeMap, fmt};
+
+use jiff::Timestamp;
+use podpolicy_api::{
+    ClusterPodPolicy, ContainerRule, Enforcement, LabelSelector, LifecycleHandler, Operator, PodPolicy, PolicyRules, Precedence, Probe,
+};
+
+use crate::{HookKind, ProbeKind, Selector, glob};
+
+/// The most that all annotations of a pod may take, in bytes of keys and values (Kubernetes' `TotalAnnotationSizeLimitB`).
+pub(crate) const ANNOTATIONS_LIMIT: usize = 256 * 1024;
+
+/// The two kinds of policies. A PodPolicy is the more specific and goes first.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum PolicyKind {
+    /// Acts in its own namespace.
+    PodPolicy,
+    /// Acts in every namespace that it selects.
+    ClusterPodPolicy,
+}
+
+/// Which policy. `Display` gives `PodPolicy namespace/name` or `ClusterPodPolicy name`, as messages say it.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PolicyId {
+    /// The policy's kind.
+    pub kind: PolicyKind,
+    /// Its namespace; empty for a ClusterPodPolicy.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl PolicyId {
+    /// A PodPolicy's identity.
+    pub fn namespaced(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: PolicyKind::PodPolicy, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// A ClusterPodPolicy's identity.
+    pub fn cluster(name: impl Into<String>) -> Self {
+        Self { kind: PolicyKind::ClusterPodPolicy, namespace: String::new(), name: name.into() }
+    }
+
+    /// The name under which a pod's record knows the policy; the pod's namespace says the rest.
+    pub fn in_record(&self) -> String {
+        match self.kind {
+            PolicyKind::PodPolicy => format!("PodPolicy/{}", self.name),
+            PolicyKind::ClusterPodPolicy => format!("ClusterPodPolicy/{}", self.name),
+        }
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            PolicyKind::PodPolicy => write!(f, "PodPolicy {}/{}", self.namespace, self.name),
+            PolicyKind::ClusterPodPolicy => write!(f, "ClusterPodPolicy {}", self.name),
+        }
+    }
+}
+
+/// A policy, parsed.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    id: PolicyId,
+    in_record: String,
+    priority: i32,
+    created: Option<Timestamp>,
+    namespace_selector: Option<Selector>,
+    selector: Selector,
+    rules: PolicyRules,
+    problems: Vec<String>,
+}
+
+impl Policy {
+    /// A PodPolicy, parsed.
+    pub fn from_namespaced(policy: &PodPolicy) -> Self {
+        let metadata = &policy.metadata;
+        let id = PolicyId::namespaced(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+        let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+        Self::new(id, policy.spec.priority, created, None, &policy.spec.rules)
+    }
+
+    /// A ClusterPodPolicy, parsed.
+    pub fn from_cluster(policy: &ClusterPodPolicy) -> Self {
+        let metadata = &policy.metadata;
+        let id = PolicyId::cluster(metadata.name.clone().unwrap_or_default());
+        let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+        Self::new(id, policy.spec.priority, created, policy.spec.namespace_selector.as_ref(), &policy.spec.rules)
+    }
+
+    fn new(id: PolicyId, priority: i32, created: Option<Timestamp>, namespaces: Option<&LabelSelector>, rules: &PolicyRules) -> Self {
+        let mut problems = Vec::new();
+        for (name, selector) in [("selector", Some(&rules.selector)), ("namespaceSelector", namespaces)] {
+            problems.extend(selector.into_iter().flat_map(|selector| selector_problems(name, selector)));
+        }
+        problems.extend(rule_problems(rules));
+        Self {
+            in_record: id.in_record(),
+            id,
+            priority,
+            created,
+            namespace_selector: namespaces.map(Selector::from),
+            selector: Selector::from(&rules.selector),
+            rules: rules.clone(),
+            problems,
+        }
+    }
+
+    /// Which policy it is.
+    pub fn id(&self) -> &PolicyId {
+        &self.id
+    }
+
+    /// What is wrong with the spec that the CRD's rules cannot see; a policy with problems is not in force.
+    pub fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// Its priority.
+    pub fn priority(&self) -> i32 {
+        self.priority
+    }
+
+    /// What it asks for.
+    pub fn rules(&self) -> &PolicyRules {
+        &self.rules
+    }
+
+    /// Whether it only decides and reports.
+    pub fn is_audit(&self) -> bool {
+        match self.rules.enforcement {
+            Enforcement::Audit => true,
+            Enforcement::Enforce => false,
+        }
+    }
+
+    pub(crate) fn in_record(&self) -> &str {
+        &self.in_record
+    }
+
+    pub(crate) fn precedence(&self) -> Precedence {
+        self.rules.precedence
+    }
+
+    pub(crate) fn selector(&self) -> &Selector {
+        &self.selector
+    }
+
+    pub(crate) fn namespace_selector(&self) -> Option<&Selector> {
+        self.namespace_selector.as_ref()
+    }
+
+    pub(crate) fn container_rules(&self) -> &[ContainerRule] {
+        self.rules.containers.as_deref().unwrap_or_default()
+    }
+
+    /// The probe that the first rule with one gives to a container of this name.
+    pub(crate) fn probe(&self, container: &str, kind: ProbeKind) -> Option<&Probe> {
+        self.first(container, |rule| match kind {
+            ProbeKind::Liveness => rule.liveness_probe.as_ref(),
+            ProbeKind::Readiness => rule.readiness_probe.as_ref(),
+            ProbeKind::Startup => rule.startup_probe.as_ref(),
+        })
+    }
+
+    /// The hook that the first rule with one gives to a container of this name.
+    pub(crate) fn hook(&self, container: &str, kind: HookKind) -> Option<&LifecycleHandler> {
+        self.first(container, |rule| {
+            let lifecycle = rule.lifecycle.as_ref()?;
+            match kind {
+                HookKind::PostStart => lifecycle.post_start.as_ref(),
+                HookKind::PreStop => lifecycle.pre_stop.as_ref(),
+            }
+        })
+    }
+
+    fn first<'a, T>(&'a self, container: &str, get: impl Fn(&'a ContainerRule) -> Option<&'a T>) -> Option<&'a T> {
+        self.container_rules().iter().filter(|rule| rule.names.iter().any(|name| glob::matches(name, container))).find_map(get)
+    }
+
+    /// Which of two policies goes first: higher priority, then the more specific kind, then the older, then namespace/name.
+    pub(crate) fn order(&self, other: &Self) -> Ordering {
+        // A policy that is not on an API server yet has no creation time: it is the youngest.
+        let age = |policy: &Self| policy.created.unwrap_or(Timestamp::MAX);
+        other
+            .priority
+            .cmp(&self.priority)
+            .then_with(|| self.id.kind.cmp(&other.id.kind))
+            .then_with(|| age(self).cmp(&age(other)))
+            .then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+/// What the CRD's rules refuse as well; they may be older than this program.
+fn selector_problems<'a>(name: &'a str, selector: &'a LabelSelector) -> impl Iterator<Item = String> + 'a {
+    selector.match_expressions.iter().enumerate().filter_map(move |(index, requirement)| {
+        let needs_values = match requirement.operator {
+            Operator::In | Operator::NotIn => true,
+            Operator::Exists | Operator::DoesNotExist => false,
+        };
+        (needs_values == requirement.values.is_empty()).then(|| {
+            format!("spec.{name}.matchExpressions[{index}].values: required for In and NotIn, and not allowed for Exists and DoesNotExist")
+        })
+    })
+}
+
+fn rule_problems(rules: &PolicyRules) -> Vec<String> {
+    let mut problems = Vec::new();
+    let size = annotations_size(&rules.annotations);
+    if size > ANNOTATIONS_LIMIT {
+        problems.push(format!("spec.annotations: {size} bytes in all, but a pod can have no more than {ANNOTATIONS_LIMIT}: shorten them"));
+    }
+    for (index, rule) in rules.containers.iter().flatten().enumerate() {
+        let probes =
+            [("livenessProbe", &rule.liveness_probe), ("readinessProbe", &rule.readiness_probe), ("startupProbe", &rule.startup_probe)];
+        for (name, probe) in probes {
+            if probe.as_ref().is_some_and(|probe| handlers(probe) > 1) {
+                problems.push(format!(
+                    "spec.containers[{index}].{name}: a probe has at most one handler: keep one of httpGet, tcpSocket, grpc and exec"
+                ));
+            }
+        }
+        let hooks = rule.lifecycle.iter().flat_map(|lifecycle| [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)]);
+        for (name, hook) in hooks {
+            if hook.as_ref().is_some_and(|hook| hook_handlers(hook) != 1) {
+                problems.push(format!("spec.containers[{index}].lifecycle.{name}: a hook has exactly one of exec, httpGet and sleep"));
+            }
+        }
+    }
+    problems
+}
+
+fn handlers(probe: &Probe) -> usize {
+    [probe.http_get.is_some(), probe.tcp_socket.is_some(), probe.grpc.is_some(), probe.exec.is_some()]
+        .into_iter()
+        .filter(|&given| given)
+        .count()
+}
+
+fn hook_handlers(hook: &LifecycleHandler) -> usize {
+    [hook.exec.is_some(), hook.http_get.is_some(), hook.sleep.is_some()].into_iter().filter(|&given| given).count()
+}
+
+/// The size of annotations as Kubernetes counts it.
+pub(crate) fn annotations_size(annotations: &BTreeMap<String, String>) -> usize {
+    annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
+}

@@ -1,0 +1,95 @@
+//! Kubernetes' defaults for probes and hooks, so that what a policy says and what the API server stored compare equal, and
+//! the tuning of a container's own probe.
+
+use podpolicy_api::{HttpGetAction, LifecycleHandler, Precedence, Probe, Scheme};
+
+/// The probe as the API server stores it: defaults filled in.
+pub(crate) fn defaulted(probe: &Probe) -> Probe {
+    let mut probe = probe.clone();
+    probe.initial_delay_seconds = probe.initial_delay_seconds.or(Some(0));
+    probe.timeout_seconds = probe.timeout_seconds.or(Some(1));
+    probe.period_seconds = probe.period_seconds.or(Some(10));
+    probe.success_threshold = probe.success_threshold.or(Some(1));
+    probe.failure_threshold = probe.failure_threshold.or(Some(3));
+    if let Some(http) = &mut probe.http_get {
+        default_http(http);
+    }
+    if let Some(grpc) = &mut probe.grpc {
+        grpc.service.get_or_insert_default();
+    }
+    probe
+}
+
+/// The hook as the API server stores it: defaults filled in.
+pub(crate) fn defaulted_hook(hook: &LifecycleHandler) -> LifecycleHandler {
+    let mut hook = hook.clone();
+    if let Some(http) = &mut hook.http_get {
+        default_http(http);
+    }
+    hook
+}
+
+fn default_http(http: &mut HttpGetAction) {
+    let path = http.path.get_or_insert_default();
+    if path.is_empty() {
+        path.push('/');
+    }
+    http.scheme.get_or_insert(Scheme::Http);
+}
+
+/// What tuning makes of a container's own probe.
+pub(crate) struct Tuned {
+    /// The probe after tuning.
+    pub(crate) probe: Probe,
+    /// The numbers that stay as the workload declares them, by field name.
+    pub(crate) kept: Vec<&'static str>,
+}
+
+/// Changes the numbers of a container's own probe. Under `Workload` only numbers still at Kubernetes' default change.
+pub(crate) fn tune(own: &Probe, tuning: &Probe, precedence: Precedence) -> Tuned {
+    let mut tuned = Tuned { probe: defaulted(own), kept: Vec::new() };
+    let default = defaulted(&Probe::default());
+    let Probe {
+        http_get: _,
+        tcp_socket: _,
+        grpc: _,
+        exec: _,
+        initial_delay_seconds,
+        timeout_seconds,
+        period_seconds,
+        success_threshold,
+        failure_threshold,
+        termination_grace_period_seconds,
+    } = tuning;
+    let Tuned { probe, kept } = &mut tuned;
+    let mut number = Numbers { precedence, kept };
+    number.set("initialDelaySeconds", &mut probe.initial_delay_seconds, *initial_delay_seconds, default.initial_delay_seconds);
+    number.set("timeoutSeconds", &mut probe.timeout_seconds, *timeout_seconds, default.timeout_seconds);
+    number.set("periodSeconds", &mut probe.period_seconds, *period_seconds, default.period_seconds);
+    number.set("successThreshold", &mut probe.success_threshold, *success_threshold, default.success_threshold);
+    number.set("failureThreshold", &mut probe.failure_threshold, *failure_threshold, default.failure_threshold);
+    number.set(
+        "terminationGracePeriodSeconds",
+        &mut probe.termination_grace_period_seconds,
+        *termination_grace_period_seconds,
+        default.termination_grace_period_seconds,
+    );
+    tuned
+}
+
+struct Numbers<'a> {
+    precedence: Precedence,
+    kept: &'a mut Vec<&'static str>,
+}
+
+impl Numbers<'_> {
+    fn set<T: Copy + Eq>(&mut self, name: &'static str, own: &mut Option<T>, wanted: Option<T>, default: Option<T>) {
+        if wanted.is_none() || *own == wanted {
+            return;
+        }
+        match self.precedence {
+            Precedence::Workload if *own != default => self.kept.push(name),
+            Precedence::Workload | Precedence::Policy => *own = wanted,
+        }
+    }
+}

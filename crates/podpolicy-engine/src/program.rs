@@ -1,0 +1,87 @@
+//! The program: the policies of a cluster, ordered, validated and indexed by label, with the facts that refusals need. It is
+//! the one thing that controller, admission and command line consume.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, OnceLock},
+};
+
+use crate::{NamespaceFacts, Outcome, Pod, Policy, PolicyKind, Settings, decide, index::SelectorIndex};
+
+/// The policies of a cluster and the facts beside them, ready to decide.
+#[derive(Debug)]
+pub struct Program {
+    /// In order: the first that sets a field wins it.
+    policies: Vec<Arc<Policy>>,
+    /// The ranks of sound ClusterPodPolicies, and of sound PodPolicies by namespace.
+    cluster: Vec<u32>,
+    by_namespace: HashMap<String, Vec<u32>>,
+    namespaces: HashMap<String, Arc<NamespaceFacts>>,
+    /// Built when a namespace is first asked about.
+    indexes: HashMap<String, OnceLock<SelectorIndex>>,
+    settings: Settings,
+}
+
+impl Program {
+    /// Makes a program. The order of the inputs does not matter. Policies with problems are left out of force.
+    pub fn new(
+        policies: impl IntoIterator<Item = Arc<Policy>>,
+        namespaces: HashMap<String, Arc<NamespaceFacts>>,
+        settings: Settings,
+    ) -> Self {
+        let mut policies: Vec<_> = policies.into_iter().collect();
+        policies.sort_by(|a, b| a.order(b));
+        let mut cluster = Vec::new();
+        let mut by_namespace: HashMap<String, Vec<u32>> = HashMap::new();
+        for (rank, policy) in (0..).zip(&policies) {
+            if !policy.problems().is_empty() {
+                continue;
+            }
+            match policy.id().kind {
+                PolicyKind::ClusterPodPolicy => cluster.push(rank),
+                PolicyKind::PodPolicy => by_namespace.entry(policy.id().namespace.clone()).or_default().push(rank),
+            }
+        }
+        let indexes = namespaces.keys().chain(by_namespace.keys()).map(|name| (name.clone(), OnceLock::new())).collect();
+        Self { policies, cluster, by_namespace, namespaces, indexes, settings }
+    }
+
+    /// What the policies do to the pod. An outcome without verdicts says that none selects it; it may still have something
+    /// to take back.
+    pub fn decide(&self, pod: &Pod) -> Outcome {
+        decide::decide(self, pod)
+    }
+
+    /// All policies, in order.
+    pub fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn facts(&self, namespace: &str) -> Option<&NamespaceFacts> {
+        self.namespaces.get(namespace).map(AsRef::as_ref)
+    }
+
+    /// The policies that select a pod with these labels of its own, in order.
+    pub(crate) fn select(&self, namespace: &str, own: &BTreeMap<String, String>) -> Vec<&Arc<Policy>> {
+        let ranks = match self.indexes.get(namespace) {
+            Some(index) => index.get_or_init(|| self.index(namespace)).candidates(own),
+            None => self.index(namespace).candidates(own),
+        };
+        ranks.into_iter().map(|rank| &self.policies[rank as usize]).filter(|policy| policy.selector().matches(own)).collect()
+    }
+
+    fn index(&self, namespace: &str) -> SelectorIndex {
+        let nothing = BTreeMap::new();
+        let labels = self.facts(namespace).map_or(&nothing, |facts| &facts.labels);
+        let excluded = self.settings.excluded_namespaces.contains(namespace);
+        let acts_here =
+            |rank: &&u32| !excluded && self.policies[**rank as usize].namespace_selector().is_none_or(|selector| selector.matches(labels));
+        let ranks: Vec<u32> =
+            self.by_namespace.get(namespace).into_iter().flatten().chain(self.cluster.iter().filter(acts_here)).copied().collect();
+        SelectorIndex::new(ranks.iter().map(|&rank| (rank, self.policies[rank as usize].selector())))
+    }
+}

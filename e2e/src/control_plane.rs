@@ -1,0 +1,227 @@
+//! A Kubernetes control plane without nodes: etcd, kube-apiserver and, when asked, kube-controller-manager.
+//!
+//! Pods can be created and stay as they are; nothing runs them. Must never use a cluster that was there before, listen
+//! elsewhere than on loopback, or leave a process or a directory behind.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::wait::conditions::is_crd_established;
+use kube::{Api, Client, Config, ResourceExt as _};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use crate::controller_manager::ControllerManager;
+use crate::objects;
+use crate::process::Process;
+use crate::servers::Servers;
+use crate::wait::{self, DEADLINE, Seen, eventually};
+use crate::watchdog::Watchdog;
+
+/// What a control plane has beside etcd and kube-apiserver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The project's custom resource definitions, from `crds/`.
+    pub crds: bool,
+    /// kube-controller-manager. Without it only the test itself sends requests, but Deployments make no pods, and
+    /// namespaces are never gone.
+    pub controller_manager: bool,
+}
+
+impl Default for Options {
+    /// Everything.
+    fn default() -> Self {
+        Self { crds: true, controller_manager: true }
+    }
+}
+
+/// A running control plane. It ends with its directory when it is dropped, and when this process ends in whatever way.
+#[derive(Debug)]
+pub struct ControlPlane {
+    // The order is that of the end: first who asks, then who answers, and last who sees to what is left.
+    controller_manager: Option<ControllerManager>,
+    servers: Servers,
+    config: Config,
+    binaries: PathBuf,
+    kubeconfig: PathBuf,
+    directory: TempDir,
+    _watchdog: Watchdog,
+}
+
+/// The control plane, with everything, that the tests of one test binary share; it ends with their process.
+///
+/// Each test makes a client and a namespace of its own. A test that counts requests needs a control plane of its own.
+pub async fn shared() -> &'static ControlPlane {
+    static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+    let start = || async { ControlPlane::start(Options::default()).await.unwrap_or_else(|error| panic!("no control plane: {error:#}")) };
+    SHARED.get_or_init(start).await
+}
+
+impl ControlPlane {
+    /// Starts one and waits until it answers. Builds the binaries first when they are not there, which takes long.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let binaries = binaries().await?;
+        let mut watchdog = Watchdog::start()?;
+        let directory = tempfile::Builder::new().prefix("podpolicy-e2e-").tempdir().context("no temporary directory")?;
+        watchdog.remove(directory.path())?;
+
+        let servers = Servers::start(&binaries, &mut watchdog).await?;
+        let kubeconfig = directory.path().join("kubeconfig");
+        write_private(&kubeconfig, servers.kubeconfig())?;
+        let parsed: Kubeconfig = serde_json::from_str(servers.kubeconfig()).context("envtest gave no kubeconfig")?;
+        let config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await?;
+
+        let controller_manager = options.controller_manager.then(|| {
+            let log = directory.path().join("kube-controller-manager.log");
+            ControllerManager::start(&binaries.join("kube-controller-manager"), &kubeconfig, log, &mut watchdog)
+        });
+        let controller_manager = controller_manager.transpose()?;
+        let mut plane = Self { controller_manager, servers, config, binaries, kubeconfig, directory, _watchdog: watchdog };
+        if options.crds {
+            plane.install_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds")).await?;
+        }
+        let client = plane.client();
+        if let Some(manager) = &mut plane.controller_manager {
+            manager.ready(&client).await?;
+        }
+        Ok(plane)
+    }
+
+    /// Applies the custom resource definitions in the `*.yaml` files of a directory and waits until they are served.
+    pub async fn install_crds(&self, directory: &Path) -> anyhow::Result<()> {
+        let entries = fs::read_dir(directory).with_context(|| format!("{} cannot be read", directory.display()))?;
+        let mut files: Vec<_> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+        files.sort();
+        anyhow::ensure!(!files.is_empty(), "{} holds no *.yaml with custom resource definitions", directory.display());
+
+        let client = self.client();
+        for file in files {
+            let text = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+            let applied = objects::apply(&client, "default", &text).await.with_context(|| format!("in {}", file.display()))?;
+            for definition in applied {
+                let definition = definition.try_parse().with_context(|| format!("{} holds something else", file.display()))?;
+                served(&client, &definition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new client with all rights. It belongs to the Tokio runtime that it is made on, so each test makes its own.
+    pub fn client(&self) -> Client {
+        client(self.config())
+    }
+
+    /// A new client that acts as this user in these groups, with the rights that RBAC gives them.
+    ///
+    /// A service account is `system:serviceaccount:NAMESPACE:NAME`, in the groups `system:serviceaccounts`,
+    /// `system:serviceaccounts:NAMESPACE` and `system:authenticated`.
+    pub fn client_as(&self, user: &str, groups: &[&str]) -> Client {
+        let mut config = self.config();
+        config.auth_info.impersonate = Some(user.to_owned());
+        config.auth_info.impersonate_groups = Some(groups.iter().map(|group| (*group).to_owned()).collect());
+        client(config)
+    }
+
+    /// The configuration of a client with all rights.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
+    /// A kubeconfig file with all rights, for other programs. It goes when the control plane goes.
+    pub fn kubeconfig_path(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The kubectl of the same version, for this control plane. It neither reads nor writes the user's own files.
+    pub fn kubectl(&self) -> Command {
+        let mut kubectl = Command::new(self.binaries.join("kubectl"));
+        kubectl
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", self.directory.path().join("kubectl-cache"))
+            .env("KUBERC", "off")
+            .stdin(Stdio::null());
+        kubectl
+    }
+
+    /// What kubectl writes to its standard output; an error with what it writes to its standard error.
+    pub fn kubectl_output(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.kubectl().args(arguments).output().context("kubectl could not be started")?;
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            bail!("kubectl {} ended with {}: {}", arguments.join(" "), output.status, stderr.trim_end());
+        }
+        Ok(stdout.into_owned())
+    }
+
+    /// etcd, for tests that pause or kill it.
+    pub fn etcd(&self) -> Process {
+        self.servers.etcd()
+    }
+
+    /// kube-apiserver, for tests that pause or kill it.
+    pub fn api_server(&self) -> Process {
+        self.servers.api_server()
+    }
+
+    /// kube-controller-manager, when it was asked for.
+    pub fn controller_manager(&self) -> Option<Process> {
+        self.controller_manager.as_ref().map(ControllerManager::process)
+    }
+
+    /// The directory of the kubeconfig and of logs. It goes when the control plane goes.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+fn client(config: Config) -> Client {
+    Client::try_from(config).expect("envtest's certificates, which made the first client, make every other")
+}
+
+/// The folder with etcd, kube-apiserver, kube-controller-manager and kubectl, which are built if need be.
+async fn binaries() -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("control-plane/build.sh");
+    // Its standard error, where it says what it builds, goes to whoever waits.
+    let build = tokio::process::Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = build.await.with_context(|| format!("{} could not be started", script.display()))?;
+    anyhow::ensure!(output.status.success(), "{} ended with {}; see above", script.display(), output.status);
+    let folder = String::from_utf8(output.stdout).context("the folder of the control plane's binaries is not UTF-8")?;
+    Ok(folder.trim_end().into())
+}
+
+/// Waits until the objects of a custom resource definition can be listed; `Established` alone comes a moment too early.
+async fn served(client: &Client, definition: &CustomResourceDefinition) -> anyhow::Result<()> {
+    let name = definition.name_any();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    wait::object(&definitions, &name, &format!("{name} to be established"), DEADLINE, is_crd_established()).await?;
+    for version in definition.spec.versions.iter().filter(|version| version.served) {
+        let kind = GroupVersionKind::gvk(&definition.spec.group, &version.name, &definition.spec.names.kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, &definition.spec.names.plural);
+        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        eventually(&format!("{name} {} to be served", version.name), DEADLINE, async || {
+            Ok(match objects.list(&ListParams::default().limit(1)).await {
+                Ok(_) => Seen::Done(()),
+                Err(kube::Error::Api(status)) => Seen::NotYet(status.to_string()),
+                Err(error) => return Err(error.into()),
+            })
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Writes a file that only this user may read: whoever has a kubeconfig has all rights.
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.with_context(|| format!("{} could not be created", path.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("{} could not be written", path.display()))
+}

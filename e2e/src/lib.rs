@@ -1,0 +1,22 @@
+//! What the end-to-end tests stand on: a real Kubernetes control plane without nodes, built from source and run as ordinary
+//! processes on this machine, and tools to ask it questions.
+//!
+//! The tests themselves are in `tests/`. Nothing here knows what a policy does; and nothing here may outlive the process
+//! that started it. Linux only.
+
+mod binary;
+mod control_plane;
+mod controller_manager;
+mod namespace;
+pub mod objects;
+mod process;
+pub mod requests;
+mod servers;
+pub mod wait;
+mod watchdog;
+
+pub use binary::Operator;
+pub use control_plane::{ControlPlane, Options, shared};
+pub use namespace::TestNamespace;
+pub use process::Process;
+pub use requests::Requests;
