@@ -24,7 +24,6 @@ use crate::objects;
 use crate::process::Process;
 use crate::servers::Servers;
 use crate::wait::{self, DEADLINE, Seen, eventually};
-use crate::watchdog::Watchdog;
 
 /// What a control plane has beside etcd and kube-apiserver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +45,13 @@ impl Default for Options {
 /// A running control plane. It ends with its directory when it is dropped, and when this process ends in whatever way.
 #[derive(Debug)]
 pub struct ControlPlane {
-    // The order is that of the end: first who asks, then who answers, and last who sees to what is left.
+    // Dropped in this order: first who asks, then who answers, and the files last.
     controller_manager: Option<ControllerManager>,
     servers: Servers,
     config: Config,
     binaries: PathBuf,
     kubeconfig: PathBuf,
     directory: TempDir,
-    _watchdog: Watchdog,
 }
 
 /// The control plane, with everything, that the tests of one test binary share; it ends with their process.
@@ -69,11 +67,8 @@ impl ControlPlane {
     /// Starts one and waits until it answers. Builds the binaries first when they are not there, which takes long.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let binaries = binaries().await?;
-        let mut watchdog = Watchdog::start()?;
         let directory = tempfile::Builder::new().prefix("podpolicy-e2e-").tempdir().context("no temporary directory")?;
-        watchdog.remove(directory.path())?;
-
-        let servers = Servers::start(&binaries, &mut watchdog).await?;
+        let servers = Servers::start(&binaries, directory.path()).await?;
         let kubeconfig = directory.path().join("kubeconfig");
         write_private(&kubeconfig, servers.kubeconfig())?;
         let parsed: Kubeconfig = serde_json::from_str(servers.kubeconfig()).context("envtest gave no kubeconfig")?;
@@ -81,10 +76,10 @@ impl ControlPlane {
 
         let controller_manager = options.controller_manager.then(|| {
             let log = directory.path().join("kube-controller-manager.log");
-            ControllerManager::start(&binaries.join("kube-controller-manager"), &kubeconfig, log, &mut watchdog)
+            ControllerManager::start(&binaries.join("kube-controller-manager"), &kubeconfig, log)
         });
         let controller_manager = controller_manager.transpose()?;
-        let mut plane = Self { controller_manager, servers, config, binaries, kubeconfig, directory, _watchdog: watchdog };
+        let mut plane = Self { controller_manager, servers, config, binaries, kubeconfig, directory };
         if options.crds {
             plane.install_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds")).await?;
         }

@@ -37,10 +37,12 @@ pub(crate) struct ControllerManager {
     child: Child,
     process: Process,
     log: PathBuf,
+    _watchdog: Watchdog,
 }
 
 impl ControllerManager {
-    pub(crate) fn start(binary: &Path, kubeconfig: &Path, log: PathBuf, watchdog: &mut Watchdog) -> anyhow::Result<Self> {
+    pub(crate) fn start(binary: &Path, kubeconfig: &Path, log: PathBuf) -> anyhow::Result<Self> {
+        let mut watchdog = Watchdog::start()?;
         let output = File::create(&log).with_context(|| format!("{} could not be written", log.display()))?;
         let child = Command::new(binary)
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
@@ -54,9 +56,8 @@ impl ControllerManager {
             .spawn()
             .with_context(|| format!("{} could not be started", binary.display()))?;
         let process = Process::of_child(&child)?;
-        let manager = Self { child, process, log };
         watchdog.end(process)?;
-        Ok(manager)
+        Ok(Self { child, process, log, _watchdog: watchdog })
     }
 
     pub(crate) fn process(&self) -> Process {

@@ -113,7 +113,8 @@ where
 fn ignore_missing<T>(result: kube::Result<T>) -> kube::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+        // Not `is_not_found`: for an unknown kind the answer is a bare 404 without a reason.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -22,14 +22,14 @@ pub const IMAGE: &str = "example.invalid/web";
 /// One object from YAML text. Panics with the text when it does not fit the type: that is a mistake in the test.
 #[track_caller]
 pub fn yaml<T: DeserializeOwned>(text: &str) -> T {
-    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\nin\n{text}"))
+    serde_saphyr::from_str(&outdented(text)).unwrap_or_else(|error| panic!("{error}\nin\n{text}"))
 }
 
 /// Applies (server-side, forced) each document of `yaml` and returns what the API server made of them.
 ///
-/// Objects that live in a namespace and name none go into `namespace`.
+/// Objects that live in a namespace and name none go into `namespace`. The documents may be indented, all alike.
 pub async fn apply(client: &Client, namespace: &str, yaml: &str) -> anyhow::Result<Vec<DynamicObject>> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).with_context(|| format!("no YAML:\n{yaml}"))?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&outdented(yaml)).with_context(|| format!("no YAML:\n{yaml}"))?;
     let mut applied = Vec::new();
     for document in documents.into_iter().filter(|document| !document.is_null()) {
         applied.push(apply_document(client, namespace, &document).await.with_context(|| format!("could not apply {document:#}"))?);
@@ -106,6 +106,13 @@ pub async fn set_ready(pods: &Api<Pod>, name: &str) -> anyhow::Result<Pod> {
     set_pod_status(pods, name, &status).await
 }
 
+/// The text without the indentation that all its lines have, so that `---` stands where YAML wants it.
+fn outdented(text: &str) -> String {
+    let filled = text.lines().filter(|line| !line.trim().is_empty());
+    let indentation = filled.map(|line| line.len() - line.trim_start_matches(' ').len()).min().unwrap_or(0);
+    text.lines().map(|line| line.get(indentation..).unwrap_or("")).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +129,20 @@ mod tests {
     #[should_panic(expected = "in\nkind: [")]
     fn yaml_that_does_not_parse_is_shown() {
         yaml::<Pod>("kind: [");
+    }
+
+    #[test]
+    fn documents_may_be_indented() {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&outdented(
+            "
+            a: 1
+
+            ---
+            b:
+              c: 2
+        ",
+        ))
+        .unwrap();
+        assert_eq!(documents, [json!({ "a": 1 }), json!({ "b": { "c": 2 } })]);
     }
 }

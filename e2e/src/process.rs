@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Child;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A process that was running when it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +18,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// The process that asks.
+    pub fn this() -> anyhow::Result<Self> {
+        Self::of(std::process::id()).context("/proc/self cannot be read")
+    }
+
     /// The process that has this id now; `None` when there is none, or only the remains that its parent has yet to collect.
     pub fn of(id: u32) -> Option<Self> {
         let (process, state) = Self::read(id)?;
@@ -82,7 +87,7 @@ impl Process {
     }
 
     /// The command line; empty when it has ended.
-    pub(crate) fn arguments(self) -> Vec<String> {
+    pub fn arguments(self) -> Vec<String> {
         let line = fs::read(format!("/proc/{}/cmdline", self.id)).unwrap_or_default();
         line.split(|byte| *byte == 0)
             .filter(|argument| !argument.is_empty())
@@ -90,11 +95,10 @@ impl Process {
             .collect()
     }
 
-    /// The children of the process that asks, started by whichever of its threads.
-    pub(crate) fn children() -> Vec<Self> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", getpid().as_raw_nonzero())).into_iter().flatten();
+    /// Its children, started by whichever of its threads; none when it has ended.
+    pub fn children(self) -> Vec<Self> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id)).into_iter().flatten().flatten();
         tasks
-            .flatten()
             .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
             .flat_map(|children| children.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
             .filter_map(Self::of)
@@ -113,7 +117,7 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let process = Process::of(child.id()).unwrap();
         assert!(process.is_alive());
-        assert!(Process::children().contains(&process));
+        assert!(Process::this().unwrap().children().contains(&process));
 
         process.kill().unwrap();
         child.wait().unwrap();
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     fn same_id_with_another_start_is_another_process() {
-        let this = Process::of(std::process::id()).unwrap();
+        let this = Process::this().unwrap();
         let earlier = Process { started: this.started - 1, ..this };
         assert!(!earlier.is_alive());
     }

@@ -66,7 +66,7 @@ impl Codes {
 /// The counts at one moment, or between two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
-    requests: BTreeMap<Request, u64>,
+    counts: BTreeMap<Request, u64>,
     /// Requests to etcd, by operation (`get`, `list`, `create`, `update`, `delete`, ...) and resource.
     etcd: BTreeMap<(String, String), u64>,
     /// Of kube-apiserver, in bytes.
@@ -103,7 +103,7 @@ impl Requests {
     /// What was counted after `earlier`; the memory is that of now.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        Self { requests: difference(&self.requests, &earlier.requests), etcd: difference(&self.etcd, &earlier.etcd), memory: self.memory }
+        Self { counts: difference(&self.counts, &earlier.counts), etcd: difference(&self.etcd, &earlier.etcd), memory: self.memory }
     }
 
     /// How many requests with this verb there were for exactly this resource and subresource (empty: the object itself).
@@ -122,10 +122,12 @@ impl Requests {
 
     /// How many requests there were of the kinds that `matches` picks.
     pub fn matching(&self, matches: impl Fn(&Request) -> bool) -> u64 {
-        self.requests.iter().filter(|(request, _)| matches(request)).map(|(_, count)| count).sum()
+        self.counts.iter().filter(|(request, _)| matches(request)).map(|(_, count)| count).sum()
     }
 
     /// How many requests kube-apiserver sent to etcd for a resource, by etcd operation: `get`, `list`, `create`, `update`, ...
+    ///
+    /// An update that it tried with an old state from its cache is sent, and counted, again.
     pub fn etcd(&self, operation: &str, resource: &str) -> u64 {
         self.etcd.get(&(operation.to_owned(), resource.to_owned())).copied().unwrap_or_default()
     }
@@ -136,7 +138,7 @@ impl Requests {
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut counts = Self::default();
+        let mut parsed = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let end = line.find(['{', ' ']).unwrap_or(line.len());
             let (metric, rest) = line.split_at(end);
@@ -156,21 +158,21 @@ impl Requests {
                         dry_run: !label("dry_run").is_empty(),
                     };
                     // The version and scope of a request are not told apart.
-                    *counts.requests.entry(request).or_default() += value;
+                    *parsed.counts.entry(request).or_default() += value;
                 }
-                "etcd_requests_total" => *counts.etcd.entry((label("operation"), label("resource"))).or_default() += value,
-                _ => counts.memory = value,
+                "etcd_requests_total" => *parsed.etcd.entry((label("operation"), label("resource"))).or_default() += value,
+                _ => parsed.memory = value,
             }
         }
-        anyhow::ensure!(!counts.requests.is_empty(), "the API server's /metrics have no apiserver_request_total");
-        Ok(counts)
+        anyhow::ensure!(!parsed.counts.is_empty(), "the API server's /metrics have no apiserver_request_total");
+        Ok(parsed)
     }
 }
 
 impl fmt::Display for Requests {
     /// One line for each kind of request, for messages.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (request, count) in &self.requests {
+        for (request, count) in &self.counts {
             let Request { resource, subresource, verb, code, group: _, dry_run } = request;
             let slash = if subresource.is_empty() { "" } else { "/" };
             let dry_run = if *dry_run { " (dry run)" } else { "" };

@@ -6,12 +6,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use anyhow::Context as _;
 use envtest::{BinaryAssetsSettings, Environment, Server};
-use tokio::sync::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::process::Process;
@@ -21,7 +22,7 @@ use crate::watchdog::Watchdog;
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// One start at a time, so that new children are those of this start.
-static STARTING: Mutex<()> = Mutex::const_new(());
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// Running etcd and kube-apiserver, killed when they are dropped.
 #[derive(Debug)]
@@ -29,31 +30,52 @@ pub(crate) struct Servers {
     server: Server,
     etcd: Process,
     api_server: Process,
+    _watchdog: Watchdog,
 }
 
 impl Servers {
-    pub(crate) async fn start(binaries: &Path, watchdog: &mut Watchdog) -> anyhow::Result<Self> {
-        let folder = binaries.to_str().context("the folder of the control plane's binaries is not UTF-8")?;
+    /// Starts them; at their end the watchdog removes `directory`, too.
+    ///
+    /// In a thread of its own, because envtest cannot be called off: when nobody waits any more for this to come back, it
+    /// is carried through all the same, and then what it has started is ended.
+    pub(crate) async fn start(binaries: &Path, directory: &Path) -> anyhow::Result<Self> {
+        let (binaries, directory) = (binaries.to_owned(), directory.to_owned());
+        let (answer, started) = oneshot::channel();
+        thread::spawn(move || {
+            // Nobody may be waiting any more: then the servers come back, and are dropped.
+            let _ = answer.send(Self::start_here(&binaries, &directory));
+        });
+        started.await.context("the thread that starts etcd and kube-apiserver has panicked")?
+    }
+
+    fn start_here(binaries: &Path, directory: &Path) -> anyhow::Result<Self> {
+        let binaries = binaries.to_str().context("the folder of the control plane's binaries is not UTF-8")?;
         let environment = Environment {
             binary_assets_settings: BinaryAssetsSettings {
                 download_binary_assets: false,
-                binary_assets_directory: Some(folder.to_owned()),
+                binary_assets_directory: Some(binaries.to_owned()),
                 ..BinaryAssetsSettings::default()
             },
             ..Environment::default()
         };
 
-        let _starting = STARTING.lock().await;
+        // One that panicked has left nothing behind that matters here.
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watchdog = Watchdog::start()?;
+        watchdog.remove(directory)?;
         let certificates = certificate_directories();
-        let mut children = NewChildren::default();
-        let mut create = pin!(environment.create());
-        let server = loop {
-            tokio::select! {
-                server = &mut create => break server,
-                () = sleep(INTERVAL) => children.hand_over(watchdog)?,
+        let mut children = NewChildren::from_now_on()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let server = runtime.block_on(async {
+            let mut create = pin!(environment.create());
+            loop {
+                tokio::select! {
+                    server = &mut create => break anyhow::Ok(server),
+                    () = sleep(INTERVAL) => children.hand_over(&mut watchdog)?,
+                }
             }
-        };
-        children.hand_over(watchdog)?;
+        })?;
+        children.hand_over(&mut watchdog)?;
         // With more than one, another process has started a control plane at the same time: leave all alone.
         let new: Vec<_> = certificate_directories().difference(&certificates).cloned().collect();
         if let [directory] = new.as_slice() {
@@ -63,7 +85,7 @@ impl Servers {
         let server = server.context("etcd and kube-apiserver did not start; KUBEBUILDER_ATTACH_CONTROL_PLANE_OUTPUT=true shows why")?;
         let etcd = children.etcd.context("envtest has started no etcd that can be found in /proc")?;
         let api_server = children.api_server.context("envtest has started no kube-apiserver that can be found in /proc")?;
-        Ok(Self { server, etcd, api_server })
+        Ok(Self { server, etcd, api_server, _watchdog: watchdog })
     }
 
     /// The kubeconfig, as JSON.
@@ -97,21 +119,21 @@ impl Drop for Servers {
 
 /// The servers that were started after this was made.
 struct NewChildren {
+    this: Process,
     seen: HashSet<Process>,
     etcd: Option<Process>,
     api_server: Option<Process>,
 }
 
-impl Default for NewChildren {
-    fn default() -> Self {
-        Self { seen: Process::children().into_iter().collect(), etcd: None, api_server: None }
-    }
-}
-
 impl NewChildren {
+    fn from_now_on() -> anyhow::Result<Self> {
+        let this = Process::this()?;
+        Ok(Self { this, seen: this.children().into_iter().collect(), etcd: None, api_server: None })
+    }
+
     /// Tells the watchdog of the servers that are new since the last call, and of their directories.
     fn hand_over(&mut self, watchdog: &mut Watchdog) -> anyhow::Result<()> {
-        for process in Process::children() {
+        for process in self.this.children() {
             if self.seen.contains(&process) {
                 continue;
             }

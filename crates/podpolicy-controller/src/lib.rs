@@ -1,1 +1,23 @@
-//! placeholder
+//! The effects of PodPolicy: it watches, lets the engine decide, patches pods and writes status.
+//!
+//! No rule about pods lives here: what a pod should look like is `podpolicy-engine`'s business. [`run`] is the whole of it;
+//! the loop in `reconcile` reads as its summary: observe -> plan -> apply -> status.
+
+mod apply;
+mod config;
+mod health;
+mod metrics;
+mod observe;
+mod projection;
+mod reconcile;
+mod retry;
+mod serve;
+mod source;
+mod status;
+mod world;
+
+pub use config::{Config, DEFAULT_EXCLUDED_NAMESPACES, Watched};
+pub use health::Health;
+pub use metrics::Metrics;
+pub use reconcile::{RunError, run};
+pub use serve::{ServeError, serve};

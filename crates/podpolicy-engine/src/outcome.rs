@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use podpolicy_api::FindingReason;
 
-use crate::{Field, Policy, Value};
+use crate::{Field, Policy, PolicyId, Value};
 
 /// What policies do to one pod.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +88,13 @@ pub struct Conflict {
     pub winner: Arc<Policy>,
     /// The policy whose value does not.
     pub loser: Arc<Policy>,
+}
+
+impl Conflict {
+    /// What tells one conflict from another: field, winner, loser.
+    pub fn key(&self) -> (&Field, &PolicyId, &PolicyId) {
+        (&self.field, self.winner.id(), self.loser.id())
+    }
 }
 
 /// Labels and annotations to write: a value sets the key, none removes it.

@@ -21,6 +21,8 @@ pub struct Pod {
     pub name: String,
     /// The pod's UID: another pod under the same name has another.
     pub uid: String,
+    /// The version of the pod on the API server; empty on files.
+    pub resource_version: String,
     /// All labels, whoever set them.
     pub labels: BTreeMap<String, String>,
     /// All annotations, the record included.
@@ -143,6 +145,8 @@ mod wire {
         namespace: String,
         #[serde(default)]
         uid: String,
+        #[serde(default)]
+        resource_version: String,
         labels: Option<BTreeMap<String, String>>,
         annotations: Option<BTreeMap<String, String>>,
         deletion_timestamp: Option<String>,
@@ -203,6 +207,7 @@ mod wire {
                 namespace: metadata.namespace,
                 name: metadata.name,
                 uid: metadata.uid,
+                resource_version: metadata.resource_version,
                 labels: metadata.labels.unwrap_or_default(),
                 annotations,
                 life,

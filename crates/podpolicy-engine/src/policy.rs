@@ -62,7 +62,7 @@ impl fmt::Display for PolicyId {
 }
 
 /// A policy, parsed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     id: PolicyId,
     in_record: String,

@@ -132,7 +132,7 @@ fn select(readers: &[&Reader]) -> String {
 pub(crate) fn probe(probe: &Probe, container: &Container, settings: &Settings) -> Option<Refusal> {
     let http = probe.http_get.as_ref();
     let tcp = probe.tcp_socket.as_ref();
-    http.and_then(|http| http_host(http))
+    http.and_then(http_host)
         .or_else(|| tcp.and_then(|tcp| host(tcp.host.as_deref())))
         .or_else(|| probe.exec.as_ref().and_then(|_| exec(settings)))
         .or_else(|| http.and_then(|http| port(&http.port, container)))
@@ -142,7 +142,7 @@ pub(crate) fn probe(probe: &Probe, container: &Container, settings: &Settings) -
 /// Refuses a hook that could reach beyond its container, or that the container cannot answer.
 pub(crate) fn hook(hook: &LifecycleHandler, container: &Container, settings: &Settings) -> Option<Refusal> {
     let http = hook.http_get.as_ref();
-    http.and_then(|http| http_host(http))
+    http.and_then(http_host)
         .or_else(|| hook.exec.as_ref().and_then(|_| exec(settings)))
         .or_else(|| http.and_then(|http| port(&http.port, container)))
 }

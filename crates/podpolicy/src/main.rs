@@ -1,1 +1,45 @@
-fn main() {}
+//! `podpolicy`, the operator and the command line in one binary. Data goes to stdout, messages to stderr.
+//! Exit codes: 0 fine, 1 differences or findings, 2 error.
+
+mod crd;
+mod logging;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Reconciles labels, annotations, probes and graceful-termination settings onto pods
+#[derive(Debug, Parser)]
+#[command(name = "podpolicy", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator: reconcile PodPolicies and ClusterPodPolicies until it is told to stop
+    Run(run::Arguments),
+    /// Print the CustomResourceDefinitions of both kinds
+    Crd,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Crd => crd::print(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "errors of a command line go to stderr")]
+fn report(error: &anyhow::Error) {
+    eprintln!("podpolicy: {error:#}");
+}

@@ -1,0 +1,143 @@
+//! Writes to the API server: one PATCH for a pod, one for a policy's status. Nothing here decides whether to write.
+
+use std::time::Duration;
+
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use podpolicy_api::{ClusterPodPolicy, PodPolicy, PodPolicyStatus};
+use podpolicy_engine::{MetadataPlan, Pod, PolicyId, PolicyKind};
+use serde_json::{Value as Json, json};
+
+use crate::{observe::Observed, projection::ProjectedPod};
+
+/// The name under which writes show in managedFields.
+const FIELD_MANAGER: &str = "podpolicy";
+
+/// No write may hang longer: a connection to a dead API server would hold its place for ever.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a write did not happen.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// The object is gone. The watch will say so: nothing to do.
+    #[error("it is gone")]
+    Gone,
+    /// The object changed meanwhile, or another one has its name. The watch brings it: decide anew.
+    #[error("it changed meanwhile")]
+    Changed,
+    /// The operator may not write. Reported on the policies, and tried again with growing waits.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The API server refused the content. Reported on the policies, and tried again with growing waits.
+    #[error("{0}")]
+    Refused(String),
+    /// The API server could not be asked, or asks to come back later. Tried again with growing waits.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl WriteError {
+    /// A name of few values, for metrics.
+    pub(crate) fn category(&self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Changed => "changed",
+            Self::Forbidden(_) => "forbidden",
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl From<kube::Error> for WriteError {
+    fn from(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = error else { return Self::Unavailable(error.to_string()) };
+        let is_explained = status.details.as_ref().is_some_and(|details| !details.causes.is_empty());
+        match status.code {
+            404 => Self::Gone,
+            409 => Self::Changed,
+            // A JSON patch whose test fails is answered with 422 and no cause; invalid content names its causes.
+            422 if !is_explained => Self::Changed,
+            403 => Self::Forbidden(status.message),
+            429 => Self::Unavailable(status.message),
+            400..500 => Self::Refused(status.message),
+            _ => Self::Unavailable(status.message),
+        }
+    }
+}
+
+/// Writes the plan to the pod, and returns the pod as it is then.
+pub(crate) async fn patch_pod(client: Client, pod: PodPatch) -> Result<ProjectedPod, WriteError> {
+    let api: Api<ProjectedPod> = Api::namespaced(client, &pod.namespace);
+    let patch = Patch::Json::<()>(serde_json::from_value(pod.operations).map_err(|error| WriteError::Refused(error.to_string()))?);
+    within(api.patch(&pod.name, &patch_params(), &patch)).await
+}
+
+/// Writes the status of the policy with this UID, and returns the policy as it is then.
+pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, status: PodPolicyStatus) -> Result<Observed, WriteError> {
+    let PodPolicyStatus { observed_generation, conditions, pods, findings, rollout } = status;
+    // Lists replace what was there; null takes away.
+    let body = json!({
+        "metadata": { "uid": uid },
+        "status": { "observedGeneration": observed_generation, "conditions": conditions, "pods": pods, "findings": findings, "rollout": rollout },
+    });
+    let (params, patch) = (patch_params(), Patch::Merge(&body));
+    match id.kind {
+        PolicyKind::PodPolicy => {
+            let api: Api<PodPolicy> = Api::namespaced(client, &id.namespace);
+            within(api.patch_status(&id.name, &params, &patch)).await.map(Observed::PodPolicy)
+        }
+        PolicyKind::ClusterPodPolicy => {
+            let api: Api<ClusterPodPolicy> = Api::all(client);
+            within(api.patch_status(&id.name, &params, &patch)).await.map(Observed::ClusterPodPolicy)
+        }
+    }
+}
+
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+async fn within<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
+    match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+        Ok(result) => result.map_err(WriteError::from),
+        Err(_) => Err(WriteError::Unavailable(format!("no answer within {} s", WRITE_TIMEOUT.as_secs()))),
+    }
+}
+
+/// A plan for one pod, as a JSON patch. It changes the pod with the UID that was decided on and no other, and only while each
+/// key that it touches still has the value that was decided on: what somebody wrote meanwhile is never lost.
+#[derive(Clone, Debug)]
+pub(crate) struct PodPatch {
+    namespace: String,
+    name: String,
+    operations: Json,
+}
+
+impl PodPatch {
+    pub(crate) fn new(pod: &Pod, plan: &MetadataPlan) -> Self {
+        let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": pod.uid })];
+        for (map, present, changes) in [("labels", &pod.labels, &plan.labels), ("annotations", &pod.annotations, &plan.annotations)] {
+            if changes.is_empty() {
+                continue;
+            }
+            if present.is_empty() {
+                let path = format!("/metadata/{map}");
+                // To the API server an absent path equals null.
+                operations.push(json!({ "op": "test", "path": path, "value": null }));
+                operations.push(json!({ "op": "add", "path": path, "value": {} }));
+            }
+            for (key, value) in changes {
+                let path = format!("/metadata/{map}/{}", key.replace('~', "~0").replace('/', "~1"));
+                operations.push(json!({ "op": "test", "path": path, "value": present.get(key) }));
+                operations.push(match value {
+                    Some(value) => json!({ "op": "add", "path": path, "value": value }),
+                    None => json!({ "op": "remove", "path": path }),
+                });
+            }
+        }
+        Self { namespace: pod.namespace.clone(), name: pod.name.clone(), operations: Json::Array(operations) }
+    }
+}

@@ -1,0 +1,53 @@
+//! How the operator is configured. Values only: where they come from is the binary's business.
+
+use std::collections::BTreeSet;
+
+use podpolicy_engine::{Exec, Settings};
+
+/// The namespaces of Kubernetes itself, in which no ClusterPodPolicy acts by default.
+pub const DEFAULT_EXCLUDED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
+/// How the operator is configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What is watched.
+    pub watched: Watched,
+    /// How many writes to pods may be under way at once. At least 1.
+    pub concurrency: usize,
+    /// Namespaces in which no ClusterPodPolicy acts.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// Label and annotation keys that no policy may set, beside those of Kubernetes.
+    pub protected_keys: BTreeSet<String>,
+}
+
+/// What is watched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Watched {
+    /// The whole cluster.
+    Cluster,
+    /// Only these namespaces. ClusterPodPolicies are then left alone: they need rights on the whole cluster.
+    Namespaces(BTreeSet<String>),
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            watched: Watched::Cluster,
+            concurrency: 32,
+            excluded_namespaces: DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into(),
+            protected_keys: BTreeSet::new(),
+        }
+    }
+}
+
+impl Config {
+    /// What the engine must know of it. Nothing vouches for the authors of policies yet, so that commands are refused.
+    pub(crate) fn settings(&self, unseen_selectors: BTreeSet<String>) -> Settings {
+        Settings {
+            excluded_namespaces: self.excluded_namespaces.clone(),
+            protected_keys: self.protected_keys.clone(),
+            exec: Exec::Refused,
+            unseen_selectors,
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The loop: observe -> plan -> apply -> status. One task owns all that is known; writes run beside it, bounded in number, and
+//! come back to it. Nothing else decides when something is written.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::Client;
+use podpolicy_engine::PolicyId;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+};
+
+use crate::{
+    Config, Health, Metrics,
+    apply::{self, WriteError},
+    health::HEARTBEAT,
+    metrics::Writes,
+    observe::{self, Key, Observation, Observed},
+    projection::ProjectedPod,
+    retry::Queue,
+    status,
+    world::World,
+};
+
+/// Observations that wait for the loop; a watch that is faster waits.
+const OBSERVATIONS: usize = 1024;
+/// How many pods are decided before the loop looks up.
+const PODS_AT_ONCE: usize = 1000;
+/// How many statuses are written at once.
+const STATUS_CONCURRENCY: usize = 8;
+/// While pods are being written, a status waits this long for them to settle.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the watch may take to bring a pod that changed under a write.
+const WATCH_DELAY: Duration = Duration::from_secs(1);
+/// How long writes that are under way get when the operator stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the operator stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A watch or a write panicked: a defect. The process must be started again.
+    #[error("a task of the operator panicked: {0}")]
+    Panicked(#[from] JoinError),
+    /// The watches ended, which they never should. The process must be started again.
+    #[error("the watches ended")]
+    WatchesEnded,
+}
+
+/// Runs the operator until `stop` is done; then finishes the writes that are under way.
+pub async fn run(
+    client: Client,
+    config: Config,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let sources = observe::sources(&config.watched);
+    let (sender, mut observations) = mpsc::channel(OBSERVATIONS);
+    let mut watches = observe::start(&client, &sources, &sender);
+    drop(sender);
+    let mut reconciler = Reconciler::new(client, config, metrics, &sources);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let now = Instant::now();
+        let is_synced = reconciler.step(now);
+        health.beat(now, is_synced);
+        let wake = reconciler.next_wake(now);
+        tokio::select! {
+            () = &mut stop => break,
+            Some(done) = reconciler.pod_writes.join_next() => reconciler.pod_written(done?),
+            Some(done) = reconciler.status_writes.join_next() => reconciler.status_written(done?),
+            observation = observations.recv() => match observation {
+                Some(observation) => reconciler.observe(observation, &mut observations),
+                None => return Err(watches.join_next().await.and_then(Result::err).map_or(RunError::WatchesEnded, RunError::Panicked)),
+            },
+            Some(Err(panic)) = watches.join_next() => return Err(panic.into()),
+            () = tokio::time::sleep_until(wake.into()) => {}
+        }
+    }
+    watches.abort_all();
+    reconciler.finish().await;
+    Ok(())
+}
+
+/// The state of the loop.
+struct Reconciler {
+    client: Client,
+    world: World,
+    concurrency: usize,
+    metrics: Arc<Metrics>,
+    was_synced: bool,
+    pods: Queue<Key>,
+    statuses: Queue<PolicyId>,
+    pod_writes: JoinSet<(Key, Result<ProjectedPod, WriteError>)>,
+    status_writes: JoinSet<(PolicyId, Result<Observed, WriteError>)>,
+    /// Policies whose status waits for pods to settle, and since when.
+    unsettled: std::collections::BTreeMap<PolicyId, Instant>,
+}
+
+impl Reconciler {
+    fn new(client: Client, config: Config, metrics: Arc<Metrics>, sources: &[crate::source::Source]) -> Self {
+        Self {
+            client,
+            concurrency: config.concurrency.max(1),
+            world: World::new(config, sources),
+            metrics,
+            was_synced: false,
+            pods: Queue::new(),
+            statuses: Queue::new(),
+            pod_writes: JoinSet::new(),
+            status_writes: JoinSet::new(),
+            unsettled: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// Takes in one observation and those that wait behind it.
+    fn observe(&mut self, first: Observation, more: &mut mpsc::Receiver<Observation>) {
+        self.world.observe(first);
+        for _ in 0..OBSERVATIONS {
+            let Ok(observation) = more.try_recv() else { return };
+            self.world.observe(observation);
+        }
+    }
+
+    /// Decides what changed and starts the writes that are due. Nothing is decided before everything was seen once. Returns
+    /// whether it was.
+    fn step(&mut self, now: Instant) -> bool {
+        if !self.was_synced {
+            if !self.world.is_synced() {
+                return false;
+            }
+            self.was_synced = true;
+            let (pods, policies) = self.world.sizes();
+            tracing::info!(pods, policies, "listed everything; reconciling");
+        }
+        self.plan();
+        self.start_pod_writes(now);
+        self.schedule_statuses(now);
+        self.start_status_writes(now);
+        self.measure();
+        true
+    }
+
+    fn plan(&mut self) {
+        for planned in self.world.plan(PODS_AT_ONCE) {
+            if planned.needs_write {
+                self.pods.push(&planned.key);
+            } else {
+                self.pods.forget(&planned.key);
+            }
+        }
+    }
+
+    fn start_pod_writes(&mut self, now: Instant) {
+        while self.pod_writes.len() < self.concurrency {
+            let Some(key) = self.pods.pop(now) else { return };
+            let Some(patch) = self.world.patch_for(&key) else {
+                self.pods.finished(&key);
+                continue;
+            };
+            let client = self.client.clone();
+            self.pod_writes.spawn(async move { (key, apply::patch_pod(client, patch).await) });
+        }
+    }
+
+    fn pod_written(&mut self, (key, result): (Key, Result<ProjectedPod, WriteError>)) {
+        self.metrics.pod_writes.get_or_create(&Writes { result: result.as_ref().err().map_or("ok", WriteError::category) }).inc();
+        match result {
+            Ok(pod) => {
+                tracing::debug!(namespace = key.namespace, pod = key.name, "patched pod");
+                self.world.written(pod);
+                self.pods.finished(&key);
+            }
+            Err(error @ (WriteError::Gone | WriteError::Changed)) => {
+                tracing::debug!(namespace = key.namespace, pod = key.name, %error, "did not patch pod");
+                self.pods.finished(&key);
+                self.pods.push_at(&key, Instant::now() + WATCH_DELAY);
+            }
+            Err(error @ (WriteError::Forbidden(_) | WriteError::Refused(_) | WriteError::Unavailable(_))) => {
+                tracing::warn!(namespace = key.namespace, pod = key.name, %error, "could not patch pod; trying again");
+                self.pods.failed(&key, Instant::now());
+                self.world.write_failed(&key, error);
+            }
+        }
+    }
+
+    /// Statuses wait while pods are being written, but not for ever.
+    fn schedule_statuses(&mut self, now: Instant) {
+        for id in self.world.take_changed_policies() {
+            self.unsettled.entry(id).or_insert(now);
+        }
+        let is_settled = self.pods.is_idle() && !self.world.has_undecided();
+        let statuses = &mut self.statuses;
+        self.unsettled.retain(|id, since| {
+            let is_due = is_settled || now.duration_since(*since) >= STATUS_INTERVAL;
+            if is_due {
+                statuses.push(id);
+            }
+            !is_due
+        });
+    }
+
+    fn start_status_writes(&mut self, now: Instant) {
+        while self.status_writes.len() < STATUS_CONCURRENCY {
+            let Some(id) = self.statuses.pop(now) else { return };
+            let blindness = self.world.blindness();
+            let Some((slot, pods)) = self.world.policy(&id) else {
+                self.statuses.finished(&id);
+                continue;
+            };
+            let time = Timestamp::now();
+            let wanted = if slot.status.conditions.is_empty() {
+                status::unknown(slot, time)
+            } else {
+                status::of(slot, pods, blindness.as_deref(), time)
+            };
+            if wanted == slot.status {
+                self.statuses.finished(&id);
+                continue;
+            }
+            let (client, uid) = (self.client.clone(), slot.uid.clone());
+            self.status_writes.spawn(async move { (id.clone(), apply::patch_status(client, id, uid, wanted).await) });
+        }
+    }
+
+    fn status_written(&mut self, (id, result): (PolicyId, Result<Observed, WriteError>)) {
+        self.metrics.status_writes.get_or_create(&Writes { result: result.as_ref().err().map_or("ok", WriteError::category) }).inc();
+        match result {
+            Ok(policy) => {
+                self.world.status_written(policy);
+                self.statuses.finished(&id);
+            }
+            Err(error @ (WriteError::Gone | WriteError::Changed)) => {
+                tracing::debug!(policy = %id, %error, "did not write status");
+                self.statuses.finished(&id);
+            }
+            Err(error @ (WriteError::Forbidden(_) | WriteError::Refused(_) | WriteError::Unavailable(_))) => {
+                tracing::warn!(policy = %id, %error, "could not write status; trying again");
+                self.statuses.failed(&id, Instant::now());
+            }
+        }
+    }
+
+    fn next_wake(&self, now: Instant) -> Instant {
+        if self.was_synced && self.world.has_undecided() {
+            return now;
+        }
+        let settle = self.unsettled.values().min().map(|since| *since + STATUS_INTERVAL);
+        [self.pods.next_due(), self.statuses.next_due(), settle].into_iter().flatten().fold(now + HEARTBEAT, Instant::min)
+    }
+
+    fn measure(&self) {
+        let (pods, policies) = self.world.sizes();
+        self.metrics.pods.set(i64::try_from(pods).unwrap_or(i64::MAX));
+        self.metrics.policies.set(i64::try_from(policies).unwrap_or(i64::MAX));
+        self.metrics.queued.set(i64::try_from(self.pods.depth()).unwrap_or(i64::MAX));
+    }
+
+    /// Lets the writes that are under way end; none is cut off in the middle, unless the API server takes too long.
+    async fn finish(mut self) {
+        let under_way = self.pod_writes.len() + self.status_writes.len();
+        tracing::info!(under_way, "stopping; finishing writes");
+        let drain = async {
+            while self.pod_writes.join_next().await.is_some() {}
+            while self.status_writes.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, drain).await.is_err() {
+            tracing::warn!("some writes did not end in time; they are decided anew at the next start");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Work that is due now or later: each key at most once, with a growing wait after failures. It knows no clock: the time is
+//! passed in.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Keys that wait for their turn.
+#[derive(Debug)]
+pub(crate) struct Queue<K> {
+    due: VecDeque<K>,
+    queued: HashSet<K>,
+    in_flight: HashSet<K>,
+    /// Keys that were asked for while in flight.
+    again: HashSet<K>,
+    later: BTreeSet<(Instant, K)>,
+    /// Failures in a row.
+    failures: HashMap<K, u32>,
+}
+
+impl<K: Clone + Eq + Hash + Ord> Queue<K> {
+    pub(crate) fn new() -> Self {
+        Self {
+            due: VecDeque::new(),
+            queued: HashSet::new(),
+            in_flight: HashSet::new(),
+            again: HashSet::new(),
+            later: BTreeSet::new(),
+            failures: HashMap::new(),
+        }
+    }
+
+    /// Asks for a key. One that failed waits until its time has come; one that is in flight comes again afterwards.
+    pub(crate) fn push(&mut self, key: &K) {
+        if self.in_flight.contains(key) {
+            self.again.insert(key.clone());
+        } else if !self.failures.contains_key(key) && self.queued.insert(key.clone()) {
+            self.due.push_back(key.clone());
+        }
+    }
+
+    /// Asks for a key at a later time, beside what else is asked of it.
+    pub(crate) fn push_at(&mut self, key: &K, at: Instant) {
+        self.later.insert((at, key.clone()));
+    }
+
+    /// Nothing more is to be done for the key.
+    pub(crate) fn forget(&mut self, key: &K) {
+        self.again.remove(key);
+        self.failures.remove(key);
+        if self.queued.remove(key) {
+            self.due.retain(|due| due != key);
+        }
+    }
+
+    /// Takes the next key that is due; it is in flight until `finished` or `failed`.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<K> {
+        while let Some((at, key)) = self.later.pop_first() {
+            if at > now {
+                self.later.insert((at, key));
+                break;
+            }
+            if self.in_flight.contains(&key) {
+                self.again.insert(key);
+            } else if self.queued.insert(key.clone()) {
+                self.due.push_back(key);
+            }
+        }
+        let key = self.due.pop_front()?;
+        self.queued.remove(&key);
+        self.in_flight.insert(key.clone());
+        Some(key)
+    }
+
+    /// The key's work is done.
+    pub(crate) fn finished(&mut self, key: &K) {
+        self.in_flight.remove(key);
+        self.failures.remove(key);
+        if self.again.remove(key) {
+            self.push(key);
+        }
+    }
+
+    /// The key's work failed: it comes again after a wait that doubles with each failure in a row.
+    pub(crate) fn failed(&mut self, key: &K, now: Instant) {
+        self.in_flight.remove(key);
+        self.again.remove(key);
+        let failures = self.failures.entry(key.clone()).or_default();
+        self.later.insert((now + wait(*failures), key.clone()));
+        *failures = failures.saturating_add(1);
+    }
+
+    /// When the next key that waits is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// Whether nothing is due and nothing is in flight; keys that wait for later do not count.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.due.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// How many keys are due or in flight.
+    pub(crate) fn depth(&self) -> usize {
+        self.due.len() + self.in_flight.len()
+    }
+}
+
+/// Doubles from half a second up to a minute.
+fn wait(failures: u32) -> Duration {
+    FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_handed_out_once_until_it_is_finished() {
+        let (mut queue, now) = (Queue::new(), Instant::now());
+        queue.push(&"a");
+        queue.push(&"a");
+        assert_eq!(queue.pop(now), Some("a"));
+        queue.push(&"a");
+        assert_eq!(queue.pop(now), None, "it is in flight");
+        queue.finished(&"a");
+        assert_eq!(queue.pop(now), Some("a"), "it was asked for again meanwhile");
+    }
+
+    #[test]
+    fn a_failed_key_comes_again_after_a_wait_that_doubles_up_to_a_minute() {
+        let (mut queue, mut now) = (Queue::new(), Instant::now());
+        queue.push(&"a");
+        for seconds in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
+            assert_eq!(queue.pop(now), Some("a"));
+            queue.failed(&"a", now);
+            queue.push(&"a");
+            let due = now + Duration::from_secs_f64(seconds);
+            assert_eq!(queue.pop(due - Duration::from_millis(1)), None, "not before {seconds} s");
+            assert_eq!(queue.next_due(), Some(due));
+            now = due;
+        }
+    }
+
+    #[test]
+    fn success_resets_the_wait() {
+        let (mut queue, now) = (Queue::new(), Instant::now());
+        queue.push(&"a");
+        queue.pop(now);
+        queue.failed(&"a", now);
+        let due = now + FIRST_WAIT;
+        assert_eq!(queue.pop(due), Some("a"));
+        queue.finished(&"a");
+        queue.push(&"a");
+        assert_eq!(queue.pop(due), Some("a"));
+    }
+
+    #[test]
+    fn a_forgotten_key_is_not_handed_out() {
+        let (mut queue, now) = (Queue::new(), Instant::now());
+        queue.push(&"a");
+        queue.forget(&"a");
+        assert_eq!(queue.pop(now), None);
+        assert!(queue.is_idle());
+    }
+}

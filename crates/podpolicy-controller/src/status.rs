@@ -1,0 +1,328 @@
+//! What a policy reports, made from how its pods stand. Pure: the same pods give the same status, and the time of a transition
+//! only moves when the condition does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use podpolicy_api::{ConditionReason, ConditionType, Finding, FindingReason, PodCounts, PodPolicyStatus};
+use podpolicy_engine::{PodState, PolicyId, PolicyKind};
+
+use crate::{
+    apply::WriteError,
+    observe::Key,
+    world::{PodSlot, PolicySlot},
+};
+
+/// How many findings a status holds.
+const MOST_FINDINGS: usize = 10;
+
+/// How many other policies a message names.
+const MOST_NAMES: usize = 3;
+
+/// The status before anything was looked at.
+pub(crate) fn unknown(slot: &PolicySlot, now: Timestamp) -> PodPolicyStatus {
+    let pending = |kind, message: &str| Verdict { kind, status: "Unknown", reason: ConditionReason::Pending, message: message.to_owned() };
+    let verdicts = vec![
+        pending(ConditionType::Ready, "the controller is looking at the pods"),
+        Verdict {
+            kind: ConditionType::Reconciling,
+            status: "True",
+            reason: ConditionReason::Pending,
+            message: "the controller is looking at the pods".into(),
+        },
+    ];
+    PodPolicyStatus { observed_generation: slot.generation, conditions: to_conditions(verdicts, slot, now), ..PodPolicyStatus::default() }
+}
+
+/// The status of a policy whose pods stand like this. `blindness` says what the operator may not see.
+pub(crate) fn of<'a>(
+    slot: &PolicySlot,
+    pods: impl Iterator<Item = (&'a Key, &'a PodSlot)>,
+    blindness: Option<&str>,
+    now: Timestamp,
+) -> PodPolicyStatus {
+    let tally = Tally::count(slot.policy.id(), pods);
+    PodPolicyStatus {
+        observed_generation: slot.generation,
+        conditions: to_conditions(verdicts(slot, &tally, blindness), slot, now),
+        pods: Some(tally.counts),
+        findings: tally.into_findings(),
+        rollout: slot.status.rollout.clone(),
+    }
+}
+
+/// A condition without its times.
+struct Verdict {
+    kind: ConditionType,
+    status: &'static str,
+    reason: ConditionReason,
+    message: String,
+}
+
+/// The pods of one policy, added up.
+#[derive(Default)]
+struct Tally {
+    counts: PodCounts,
+    /// Pods of which some field is refused, outdated or not.
+    with_refusals: u32,
+    findings: BTreeMap<(FindingReason, String), Sighting>,
+    /// Policies that win a field from this one, and from which this one wins.
+    winners: BTreeSet<(String, String)>,
+    losers: BTreeSet<(String, String)>,
+    failing: Option<WriteError>,
+}
+
+/// Where a finding was seen.
+struct Sighting {
+    pods: u32,
+    refused: bool,
+    example: String,
+    message: String,
+}
+
+impl Tally {
+    fn count<'a>(id: &PolicyId, pods: impl Iterator<Item = (&'a Key, &'a PodSlot)>) -> Self {
+        let mut tally = Self::default();
+        for (key, slot) in pods {
+            let Some(verdict) = slot.outcome.verdicts.iter().find(|verdict| verdict.policy.id() == id) else { continue };
+            let example = match id.kind {
+                PolicyKind::PodPolicy => key.name.clone(),
+                PolicyKind::ClusterPodPolicy => format!("{}/{}", key.namespace, key.name),
+            };
+            tally.counts.matched += 1;
+            match verdict.state {
+                PodState::Compliant => tally.counts.compliant += 1,
+                PodState::Outdated => tally.counts.outdated += 1,
+                PodState::Refused => tally.counts.refused += 1,
+                PodState::Pending => tally.counts.pending += 1,
+            }
+            tally.with_refusals += u32::from(verdict.findings.iter().any(|finding| finding.refused));
+            let mut seen = BTreeSet::new();
+            for finding in &verdict.findings {
+                let field = finding.field.to_string();
+                if seen.insert((finding.reason, field.clone())) {
+                    tally.see(finding.reason, field, finding.refused, &example, &finding.message);
+                }
+            }
+            if let (PodState::Pending, Some(error)) = (verdict.state, &slot.failure) {
+                tally.see(
+                    FindingReason::WriteFailed,
+                    "metadata".to_owned(),
+                    false,
+                    &example,
+                    &format!("the API server did not take the write, which is tried again: {error}"),
+                );
+                tally.failing.get_or_insert_with(|| error.clone());
+            }
+            for conflict in &slot.outcome.conflicts {
+                let (field, winner, loser) = conflict.key();
+                if loser == id {
+                    tally.winners.insert((winner.to_string(), field.to_string()));
+                } else if winner == id {
+                    tally.losers.insert((loser.to_string(), field.to_string()));
+                }
+            }
+        }
+        tally
+    }
+
+    fn see(&mut self, reason: FindingReason, field: String, refused: bool, example: &str, message: &str) {
+        self.findings.entry((reason, field)).and_modify(|sighting| sighting.pods += 1).or_insert_with(|| Sighting {
+            pods: 1,
+            refused,
+            example: example.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+
+    fn into_findings(self) -> Vec<Finding> {
+        let mut findings: Vec<_> = self
+            .findings
+            .into_iter()
+            .map(|((reason, field), Sighting { pods, refused: _, example, message })| Finding { reason, field, pods, example, message })
+            .collect();
+        // Stable: those with as many pods stay in the order of reason and field.
+        findings.sort_by(|a, b| b.pods.cmp(&a.pods));
+        findings.truncate(MOST_FINDINGS);
+        findings
+    }
+
+    fn not_compliant(&self) -> u32 {
+        self.counts.matched - self.counts.compliant
+    }
+
+    /// "2 outdated, 1 refused"
+    fn shortfall(&self) -> String {
+        let PodCounts { matched: _, compliant: _, outdated, refused, pending } = self.counts;
+        let parts = [(pending, "pending"), (outdated, "outdated"), (refused, "refused")];
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The refusal with the most pods, in words.
+    fn first_refusal(&self) -> String {
+        let refusals = self.findings.iter().filter(|(_, sighting)| sighting.refused);
+        let first = refusals.max_by_key(|(key, sighting)| (sighting.pods, std::cmp::Reverse((*key).clone())));
+        first.map(|((reason, field), sighting)| format!("{field}: {} ({reason})", sighting.message)).unwrap_or_default()
+    }
+}
+
+fn verdicts(slot: &PolicySlot, tally: &Tally, blindness: Option<&str>) -> Vec<Verdict> {
+    let mut verdicts = vec![accepted(slot), compliant(slot, tally), conflicted(tally)];
+    verdicts.extend(readiness(slot, tally, blindness));
+    verdicts
+}
+
+fn accepted(slot: &PolicySlot) -> Verdict {
+    match slot.policy.problems() {
+        [] => Verdict {
+            kind: ConditionType::Accepted,
+            status: "True",
+            reason: ConditionReason::Accepted,
+            message: "the spec is sound".into(),
+        },
+        problems => {
+            Verdict { kind: ConditionType::Accepted, status: "False", reason: ConditionReason::Invalid, message: problems.join("; ") }
+        }
+    }
+}
+
+/// Ready, with Reconciling or Stalled where that is the case.
+fn readiness(slot: &PolicySlot, tally: &Tally, blindness: Option<&str>) -> Vec<Verdict> {
+    let ready = |status, reason, message: String| Verdict { kind: ConditionType::Ready, status, reason, message };
+    let also = |kind, reason, message: &str| Verdict { kind, status: "True", reason, message: message.to_owned() };
+    let counts = tally.counts;
+    if !slot.policy.problems().is_empty() {
+        let message = "the spec cannot be honoured; see Accepted".to_owned();
+        return vec![also(ConditionType::Stalled, ConditionReason::Invalid, &message), ready("False", ConditionReason::Invalid, message)];
+    }
+    if let Some(message) = blindness {
+        return vec![
+            also(ConditionType::Stalled, ConditionReason::Forbidden, message),
+            ready("False", ConditionReason::Forbidden, message.to_owned()),
+        ];
+    }
+    if slot.policy.is_audit() {
+        return vec![ready("True", ConditionReason::Auditing, "the policy decides and reports, and writes nothing".to_owned())];
+    }
+    if counts.pending > 0 {
+        let (reason, message) = match &tally.failing {
+            Some(WriteError::Forbidden(error)) => {
+                let message =
+                    format!("{} of {} pods cannot be written: {error}; grant the operator patch on pods", counts.pending, counts.matched);
+                return vec![
+                    also(ConditionType::Stalled, ConditionReason::Forbidden, &message),
+                    ready("False", ConditionReason::Forbidden, message),
+                ];
+            }
+            Some(error) => (
+                ConditionReason::WriteFailed,
+                format!("{} of {} pods cannot be written, which is tried again: {error}", counts.pending, counts.matched),
+            ),
+            None => (ConditionReason::Progressing, format!("{} of {} pods are being written", counts.pending, counts.matched)),
+        };
+        return vec![also(ConditionType::Reconciling, reason, &message), ready("False", reason, message)];
+    }
+    if tally.with_refusals > 0 {
+        let message = format!("fields of {} of {} pods are refused; {}", tally.with_refusals, counts.matched, tally.first_refusal());
+        return vec![also(ConditionType::Stalled, ConditionReason::Refused, &message), ready("False", ConditionReason::Refused, message)];
+    }
+    let message = match (counts.matched, counts.outdated) {
+        (0, _) => "in force; the policy selects no pod".to_owned(),
+        (matched, 0) => format!("in force on {matched} pods"),
+        (matched, outdated) => {
+            format!("in force on {matched} pods, of which {outdated} get the create-time settings when they are replaced")
+        }
+    };
+    vec![ready("True", ConditionReason::InForce, message)]
+}
+
+fn compliant(slot: &PolicySlot, tally: &Tally) -> Verdict {
+    let kind = ConditionType::Compliant;
+    let counts = tally.counts;
+    if !slot.policy.problems().is_empty() {
+        return Verdict {
+            kind,
+            status: "Unknown",
+            reason: ConditionReason::Invalid,
+            message: "the spec cannot be honoured; see Accepted".into(),
+        };
+    }
+    if counts.matched == 0 {
+        return Verdict { kind, status: "True", reason: ConditionReason::NoPods, message: "the policy selects no pod".into() };
+    }
+    if tally.not_compliant() == 0 {
+        return Verdict {
+            kind,
+            status: "True",
+            reason: ConditionReason::AllCompliant,
+            message: format!("all {} pods are compliant", counts.matched),
+        };
+    }
+    let reason = if slot.policy.is_audit() {
+        ConditionReason::WouldChange
+    } else if counts.pending > 0 {
+        tally.failing.as_ref().map_or(ConditionReason::Progressing, |_| ConditionReason::WriteFailed)
+    } else if counts.refused > 0 {
+        ConditionReason::Refused
+    } else {
+        ConditionReason::Outdated
+    };
+    let message = format!("{} of {} pods are not compliant: {}; see findings", tally.not_compliant(), counts.matched, tally.shortfall());
+    Verdict { kind, status: "False", reason, message }
+}
+
+fn conflicted(tally: &Tally) -> Verdict {
+    let kind = ConditionType::Conflicted;
+    if tally.winners.is_empty() && tally.losers.is_empty() {
+        return Verdict {
+            kind,
+            status: "False",
+            reason: ConditionReason::NoConflict,
+            message: "no other policy sets another value for the same field".into(),
+        };
+    }
+    let mut sentences = Vec::new();
+    if !tally.winners.is_empty() {
+        sentences.push(format!("overridden: {}", name(&tally.winners, "by")));
+    }
+    if !tally.losers.is_empty() {
+        sentences.push(format!("overrides: {}", name(&tally.losers, "of")));
+    }
+    let reason = if tally.winners.is_empty() { ConditionReason::Overrides } else { ConditionReason::Overridden };
+    Verdict {
+        kind,
+        status: "True",
+        reason,
+        message: format!("{}; give one of the two another priority, or remove the field from one", sentences.join("; ")),
+    }
+}
+
+/// "labels[team] by PodPolicy shop/a, annotations[x] by PodPolicy shop/b and 2 more"
+fn name(conflicts: &BTreeSet<(String, String)>, word: &str) -> String {
+    let named: Vec<_> = conflicts.iter().take(MOST_NAMES).map(|(policy, field)| format!("{field} {word} {policy}")).collect();
+    let rest = conflicts.len().saturating_sub(MOST_NAMES);
+    if rest == 0 { named.join(", ") } else { format!("{} and {rest} more", named.join(", ")) }
+}
+
+/// Conditions in a fixed order. One that says what it said before keeps the time of its transition.
+fn to_conditions(mut verdicts: Vec<Verdict>, slot: &PolicySlot, now: Timestamp) -> Vec<Condition> {
+    verdicts.sort_by_key(|verdict| verdict.kind);
+    verdicts
+        .into_iter()
+        .map(|Verdict { kind, status, reason, message }| {
+            let type_ = kind.to_string();
+            let before = slot.status.conditions.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+            // The API server keeps whole seconds.
+            let second = || Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+            Condition {
+                last_transition_time: before.map_or_else(second, |condition| condition.last_transition_time.clone()),
+                message,
+                observed_generation: slot.generation,
+                reason: reason.to_string(),
+                status: status.to_owned(),
+                type_,
+            }
+        })
+        .collect()
+}

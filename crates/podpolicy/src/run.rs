@@ -1,0 +1,151 @@
+//! `podpolicy run`: the operator, until SIGTERM or SIGINT.
+
+use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use kube::{
+    Client,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use podpolicy_controller::{Config, DEFAULT_EXCLUDED_NAMESPACES, Health, Metrics, Watched, serve};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::logging::{self, LogFormat};
+
+/// A watch is ended by the API server within 290 s: an answer that takes longer will not come.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Each flag can be given as the environment variable beside it instead.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Watch only these namespaces, comma-separated [default: the whole cluster]
+    ///
+    /// ClusterPodPolicies are then left alone: they need rights on the whole cluster.
+    #[arg(long, env = "PODPOLICY_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    namespaces: Vec<String>,
+
+    /// Namespaces in which no ClusterPodPolicy acts, comma-separated; the operator's own is always one of them, unless this is
+    /// given
+    #[arg(long, env = "PODPOLICY_EXCLUDE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", default_values = DEFAULT_EXCLUDED_NAMESPACES)]
+    exclude_namespaces: Vec<String>,
+
+    /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
+    #[arg(long, env = "PODPOLICY_PROTECT_KEYS", value_delimiter = ',', value_name = "KEY")]
+    protect_keys: Vec<String>,
+
+    /// How many writes to pods may be under way at once
+    #[arg(long, env = "PODPOLICY_CONCURRENCY", value_name = "NUMBER", default_value = "32")]
+    concurrency: NonZeroU16,
+
+    /// Where /healthz, /readyz and /metrics are served; port 0 takes a free one, an empty value none
+    #[arg(long, env = "PODPOLICY_METRICS_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    metrics_address: String,
+
+    /// How log lines look
+    #[arg(long, env = "PODPOLICY_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug, or a filter such as podpolicy_controller=debug
+    #[arg(long, env = "PODPOLICY_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+
+    /// The kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the ServiceAccount of the pod]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig to use
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+
+    /// The operator's own namespace, in which no ClusterPodPolicy acts
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "podpolicy-system")]
+    own_namespace: String,
+}
+
+/// Runs the operator until it is told to stop.
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    logging::start(arguments.log_format, &arguments.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(operate(arguments))
+}
+
+async fn operate(arguments: Arguments) -> Result<()> {
+    let address = metrics_address(&arguments.metrics_address)?;
+    let client = client(&arguments).await?;
+    let stop = stop_signal()?;
+    let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
+    let endpoints = match address {
+        Some(address) => {
+            let (local, endpoints) = serve(address, Arc::clone(&health), Arc::clone(&metrics)).await?;
+            tracing::info!(address = %local, "serving /healthz, /readyz and /metrics");
+            Some(endpoints)
+        }
+        None => None,
+    };
+    let operator = podpolicy_controller::run(client, config(arguments), health, metrics, stop);
+    match endpoints {
+        None => operator.await?,
+        Some(endpoints) => tokio::select! {
+            result = operator => result?,
+            result = endpoints => result?,
+        },
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn metrics_address(text: &str) -> Result<Option<SocketAddr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address =
+        text.parse().with_context(|| format!("--metrics-address {text:?} is not ADDRESS:PORT, such as 0.0.0.0:8080 or [::1]:8080"))?;
+    Ok(Some(address))
+}
+
+fn config(arguments: Arguments) -> Config {
+    let watched =
+        if arguments.namespaces.is_empty() { Watched::Cluster } else { Watched::Namespaces(arguments.namespaces.into_iter().collect()) };
+    let mut excluded_namespaces: std::collections::BTreeSet<_> = arguments.exclude_namespaces.into_iter().collect();
+    if DEFAULT_EXCLUDED_NAMESPACES.iter().all(|name| excluded_namespaces.contains(*name)) {
+        excluded_namespaces.insert(arguments.own_namespace);
+    }
+    Config {
+        watched,
+        concurrency: arguments.concurrency.get().into(),
+        excluded_namespaces,
+        protected_keys: arguments.protect_keys.into_iter().collect(),
+    }
+}
+
+async fn client(arguments: &Arguments) -> Result<Client> {
+    let options = KubeConfigOptions { context: arguments.context.clone(), ..KubeConfigOptions::default() };
+    let mut config = match &arguments.kubeconfig {
+        Some(file) => {
+            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display()))?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(|| format!("--kubeconfig {}", file.display()))?
+        }
+        None if arguments.context.is_some() => {
+            kube::Config::from_kubeconfig(&options).await.context("no cluster: set KUBECONFIG, or give --kubeconfig FILE")?
+        }
+        None => kube::Config::infer()
+            .await
+            .context("no cluster: set KUBECONFIG, give --kubeconfig FILE, or run in a pod with a ServiceAccount")?,
+    };
+    config.read_timeout = Some(READ_TIMEOUT);
+    // Writes are tried again by the loop, which knows whether they are still wanted.
+    config.default_retry = false;
+    Client::try_from(config).context("the cluster's address or credentials cannot be used")
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
