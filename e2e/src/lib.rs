@@ -7,6 +7,7 @@
 mod binary;
 mod control_plane;
 mod controller_manager;
+mod in_process;
 mod namespace;
 pub mod objects;
 mod process;
@@ -17,6 +18,7 @@ mod watchdog;
 
 pub use binary::Operator;
 pub use control_plane::{ControlPlane, Options, shared};
+pub use in_process::InProcess;
 pub use namespace::TestNamespace;
 pub use process::Process;
 pub use requests::Requests;

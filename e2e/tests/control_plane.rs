@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -187,7 +188,7 @@ async fn status_is_set_and_waited_for() -> anyhow::Result<()> {
     assert_eq!(pod?.unwrap().labels()["app"], "web");
     set?;
 
-    let brief = std::time::Duration::from_millis(500);
+    let brief = Duration::from_millis(500);
     let error = podpolicy_e2e::wait::object(&pods, "web", "the pod to run", brief, phase("Running")).await.unwrap_err();
     assert!(error.to_string().contains("phase: Failed"), "{error}");
     Ok(())
@@ -231,6 +232,16 @@ async fn every_request_is_counted_once() -> anyhow::Result<()> {
     assert!(sent.etcd("update", "pods") >= 7 + 3 + 2, "{sent:?}");
     assert!(sent.memory() > 10_000_000, "{sent:?}");
 
+    let watch = pods.watch(&WatchParams::default(), "0").await?;
+    let watched = Requests::settled(&client, "pods").await?.since(&before);
+    assert_eq!(watched.count("WATCH", "pods", "", Codes::Any), 0, "a watch is counted when it ends: {watched}");
+    drop(watch);
+    eventually("the watch to be counted", DEADLINE, async || {
+        let watched = Requests::read(&client).await?.since(&before);
+        Ok(Seen::when(watched.count("WATCH", "pods", "", Codes::Any) == 1, watched.to_string()))
+    })
+    .await?;
+
     let after = Requests::settled(&client, "pods").await?;
     assert_eq!(Requests::settled(&client, "pods").await?.since(&after).writes("pods"), 0);
     Ok(())
@@ -241,7 +252,7 @@ async fn server_that_is_paused_does_not_answer_and_goes_on_afterwards() -> anyho
     let plane = ControlPlane::start(BARE).await?;
     let namespaces: Api<Namespace> = Api::all(plane.client());
     plane.api_server().pause()?;
-    let brief = std::time::Duration::from_millis(500);
+    let brief = Duration::from_millis(500);
     assert!(tokio::time::timeout(brief, namespaces.get("default")).await.is_err());
     plane.api_server().resume()?;
     namespaces.get("default").await?;
@@ -251,7 +262,6 @@ async fn server_that_is_paused_does_not_answer_and_goes_on_afterwards() -> anyho
 #[tokio::test]
 async fn nothing_is_left_of_a_control_plane_that_is_dropped() -> anyhow::Result<()> {
     let plane = ControlPlane::start(Options { crds: false, controller_manager: true }).await?;
-    // A watch that is open must not hold up the end.
     let namespaces: Api<Namespace> = Api::all(plane.client());
     let _watch = namespaces.watch(&WatchParams::default(), "0").await?;
 
@@ -261,8 +271,11 @@ async fn nothing_is_left_of_a_control_plane_that_is_dropped() -> anyhow::Result<
     traces.paths.push(plane.directory().to_owned());
     assert_eq!((traces.processes.len(), traces.paths.len()), (3, 3), "{traces:?}");
 
+    let start = Instant::now();
     drop(plane);
     assert_eq!(traces.left(), Vec::<String>::new());
+    // A server that was only asked to end would wait for the watch.
+    assert!(start.elapsed() < Duration::from_secs(15), "it took {:?}", start.elapsed());
     Ok(())
 }
 

@@ -1,15 +1,20 @@
 //! Schemas of the maps and lists whose bounds `schemars` attributes cannot express.
 //!
 //! The grammar rules are Kubernetes' own (labels and annotations: "Syntax and character set" in the Kubernetes
-//! documentation). Nothing here looks at a value; the API server does.
+//! documentation). Nothing here looks at a value; the API server does. Rules stand on the single key or value wherever they
+//! can, so that its message names the one that is wrong.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
 
 /// An optional DNS subdomain and a slash, then a name of at most 63 characters.
-const QUALIFIED_NAME: &str =
+const LABEL_KEY: &str =
     r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+/// The same, but Kubernetes does not mind upper case in the subdomain of an annotation.
+const ANNOTATION_KEY: &str =
+    r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
-const KEY_MESSAGE: &str = "a key is a name of at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, with an optional DNS subdomain of at most 253 characters and a '/' before it";
+const KEY_MESSAGE: &str = "a key is a name of at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, with an optional lower-case DNS subdomain of at most 253 characters and a '/' before it";
 const LABEL_VALUE_MESSAGE: &str =
     "a label value is empty, or at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit";
 
@@ -18,11 +23,8 @@ pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 64,
-        "additionalProperties": { "type": "string", "maxLength": 63 },
-        "x-kubernetes-validations": [
-            { "rule": key_rule(), "message": format!("labels: {KEY_MESSAGE}") },
-            { "rule": format!("self.all(key, self[key].matches('{LABEL_VALUE}'))"), "message": format!("labels: {LABEL_VALUE_MESSAGE}") },
-        ],
+        "additionalProperties": label_value(),
+        "x-kubernetes-validations": [every_key(LABEL_KEY)],
     })
 }
 
@@ -32,22 +34,7 @@ pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 64,
         "additionalProperties": { "type": "string", "maxLength": 262_144 },
-        "x-kubernetes-validations": [
-            { "rule": key_rule(), "message": format!("annotations: {KEY_MESSAGE}") },
-        ],
-    })
-}
-
-/// The `matchLabels` of a selector.
-pub(crate) fn match_labels(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "maxProperties": 64,
-        "additionalProperties": { "type": "string", "maxLength": 63 },
-        "x-kubernetes-validations": [
-            { "rule": key_rule(), "message": format!("matchLabels: {KEY_MESSAGE}") },
-            { "rule": format!("self.all(key, self[key].matches('{LABEL_VALUE}'))"), "message": format!("matchLabels: {LABEL_VALUE_MESSAGE}") },
-        ],
+        "x-kubernetes-validations": [every_key(ANNOTATION_KEY)],
     })
 }
 
@@ -55,11 +42,8 @@ pub(crate) fn match_labels(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn label_key(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
-        "minLength": 1,
         "maxLength": 317,
-        "x-kubernetes-validations": [
-            { "rule": format!("self.matches('{QUALIFIED_NAME}') && self.split('/')[0].size() <= 253"), "message": format!("key: {KEY_MESSAGE}") },
-        ],
+        "x-kubernetes-validations": [{ "rule": is_key("self", LABEL_KEY), "message": KEY_MESSAGE }],
     })
 }
 
@@ -68,11 +52,8 @@ pub(crate) fn label_values(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 64,
-        "items": { "type": "string", "maxLength": 63 },
+        "items": label_value(),
         "x-kubernetes-list-type": "atomic",
-        "x-kubernetes-validations": [
-            { "rule": format!("self.all(value, value.matches('{LABEL_VALUE}'))"), "message": format!("values: {LABEL_VALUE_MESSAGE}") },
-        ],
     })
 }
 
@@ -82,15 +63,37 @@ pub(crate) fn container_globs(_: &mut SchemaGenerator) -> Schema {
         "type": "array",
         "minItems": 1,
         "maxItems": 32,
-        "items": { "type": "string", "minLength": 1, "maxLength": 63 },
+        "items": {
+            "type": "string",
+            "maxLength": 63,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[-a-z0-9*?]+$')",
+                "message": "a glob over container names has lower-case letters, digits, '-', '*' (any text) and '?' (one character), one at least",
+            }],
+        },
         "default": ["*"],
         "x-kubernetes-list-type": "atomic",
-        "x-kubernetes-validations": [
-            { "rule": "self.all(name, name.matches('^[-a-z0-9*?]+$'))", "message": "names: a glob over container names has lower-case letters, digits, '-', '*' (any text) and '?' (one character)" },
-        ],
     })
 }
 
-fn key_rule() -> String {
-    format!("self.all(key, key.matches('{QUALIFIED_NAME}') && key.split('/')[0].size() <= 253)")
+fn label_value() -> Value {
+    json!({
+        "type": "string",
+        "maxLength": 63,
+        "x-kubernetes-validations": [{ "rule": format!("self.matches('{LABEL_VALUE}')"), "message": LABEL_VALUE_MESSAGE }],
+    })
+}
+
+/// A map has no place for a rule on a key, so the message has to name it.
+fn every_key(grammar: &str) -> Value {
+    let is_key = is_key("key", grammar);
+    json!({
+        "rule": format!("self.all(key, {is_key})"),
+        "messageExpression": format!("'key \"' + self.filter(key, !({is_key}))[0] + \"\\\": {KEY_MESSAGE}\""),
+        "message": KEY_MESSAGE,
+    })
+}
+
+fn is_key(variable: &str, grammar: &str) -> String {
+    format!("{variable}.matches('{grammar}') && {variable}.split('/')[0].size() <= 253")
 }

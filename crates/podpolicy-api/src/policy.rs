@@ -130,14 +130,14 @@ pub struct PolicyRules {
     /// that have succeeded or failed are never selected. Example: `{matchLabels: {app.kubernetes.io/component: web}}`.
     pub selector: LabelSelector,
 
-    /// What happens where a workload declares a value itself. `Workload` (default): the policy fills in what the pod lacks, and
-    /// what the workload declares is kept and reported. `Policy`: the policy's value replaces it; the replaced
-    /// value is recorded on the pod and comes back when the policy goes.
+    /// What happens where a workload declares a value itself. `Workload`: the policy fills in what the pod lacks, and what the
+    /// workload declares is kept and reported. `Policy`: the policy's value replaces it; the replaced value is recorded
+    /// on the pod and comes back when the policy goes. Default: `Workload`.
     #[serde(default)]
     pub precedence: Precedence,
 
-    /// `Enforce` (default) writes to pods. `Audit` decides and reports, and writes nothing: changing a policy from Enforce to
-    /// Audit takes back what it wrote.
+    /// `Enforce` writes to pods. `Audit` decides and reports, and writes nothing: changing a policy from Enforce to Audit takes
+    /// back what it wrote. Default: `Enforce`.
     #[serde(default)]
     pub enforcement: Enforcement,
 
@@ -186,11 +186,14 @@ pub struct PolicyRules {
     validation = Rule::new("has(self.livenessProbe) || has(self.readinessProbe) || has(self.startupProbe) || has(self.lifecycle)")
         .message("a container rule sets at least one of livenessProbe, readinessProbe, startupProbe and lifecycle"),
     validation = Rule::new("!has(self.livenessProbe) || !has(self.livenessProbe.successThreshold) || self.livenessProbe.successThreshold == 1")
-        .message("livenessProbe.successThreshold must be 1: Kubernetes allows no other value for liveness probes"),
+        .message("must be 1: Kubernetes allows no other value for liveness probes")
+        .field_path(".livenessProbe.successThreshold"),
     validation = Rule::new("!has(self.startupProbe) || !has(self.startupProbe.successThreshold) || self.startupProbe.successThreshold == 1")
-        .message("startupProbe.successThreshold must be 1: Kubernetes allows no other value for startup probes"),
+        .message("must be 1: Kubernetes allows no other value for startup probes")
+        .field_path(".startupProbe.successThreshold"),
     validation = Rule::new("!has(self.readinessProbe) || !has(self.readinessProbe.terminationGracePeriodSeconds)")
-        .message("readinessProbe.terminationGracePeriodSeconds is not allowed: a readiness probe never stops a container"),
+        .message("not allowed: a readiness probe never stops a container; set it on livenessProbe or startupProbe")
+        .field_path(".readinessProbe.terminationGracePeriodSeconds"),
 )]
 pub struct ContainerRule {
     /// Globs over container names: `*` stands for any text, `?` for one character. One at least, 32 at most.

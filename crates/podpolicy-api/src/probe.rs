@@ -34,36 +34,36 @@ pub struct Probe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<ExecAction>,
 
-    /// Seconds after the container's start before the first probe. Kubernetes' default: 0.
+    /// Seconds after the container's start before the first probe. At least 0; Kubernetes' default: 0. Example: `5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub initial_delay_seconds: Option<i32>,
 
-    /// Seconds after which an attempt counts as failed. At least 1; Kubernetes' default: 1.
+    /// Seconds after which an attempt counts as failed. At least 1; Kubernetes' default: 1. Example: `3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub timeout_seconds: Option<i32>,
 
-    /// Seconds between attempts. At least 1; Kubernetes' default: 10.
+    /// Seconds between attempts. At least 1; Kubernetes' default: 10. Example: `5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub period_seconds: Option<i32>,
 
     /// Attempts in a row that must succeed after a failure. At least 1, and exactly 1 for liveness and startup probes;
-    /// Kubernetes' default: 1.
+    /// Kubernetes' default: 1. Example: `2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub success_threshold: Option<i32>,
 
-    /// Attempts in a row that must fail before the probe counts as failed. At least 1; Kubernetes' default: 3.
+    /// Attempts in a row that must fail before the probe counts as failed. At least 1; Kubernetes' default: 3. Example: `30`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub failure_threshold: Option<i32>,
 
     /// Seconds that the container gets to stop when this probe kills it, in place of the pod's grace period. At least 1;
-    /// not for readiness probes. Default: the pod's `terminationGracePeriodSeconds`.
+    /// not for readiness probes. Kubernetes' default: the pod's `terminationGracePeriodSeconds`. Example: `10`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     pub termination_grace_period_seconds: Option<i64>,
 }
 
@@ -186,10 +186,10 @@ impl JsonSchema for Port {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "maxLength": 15,
+            "maxLength": 253,
             "x-kubernetes-validations": [{
-                "rule": "type(self) == int ? int(self) >= 1 && int(self) <= 65535 : string(self).matches('^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$') && string(self).matches('[a-z]')",
-                "message": "port: a number from 1 to 65535, or a port name: at most 15 lower-case letters, digits and '-', one letter at least",
+                "rule": "type(self) == int ? int(self) >= 1 && int(self) <= 65535 : string(self).matches('^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$') && string(self).matches('[a-z]') && !string(self).contains('--')",
+                "message": "a number from 1 to 65535, without quotes, or a port name: at most 15 lower-case letters, digits and single '-' between them, one letter at least",
             }],
         })
     }

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.progressDeadlineSeconds > self.minReadySeconds")
-        .message("progressDeadlineSeconds must be greater than minReadySeconds, or no pod could be ready in time"),
+        .message("must be greater than minReadySeconds, or no pod could be ready in time")
+        .field_path(".progressDeadlineSeconds"),
 )]
 pub struct Rollout {
-    /// `OnCreate` (default): pods get the settings as they are replaced anyway. `Evict`: pods are evicted one by one, within
+    /// `OnCreate`: pods get the settings as they are replaced anyway. `Evict`: pods are evicted one by one, within
     /// `maxUnavailable` and every PodDisruptionBudget. `Restart`: the workload's own rolling update replaces them.
+    /// Default: `OnCreate`.
     #[serde(default)]
     pub strategy: Strategy,
 
@@ -33,8 +35,8 @@ pub struct Rollout {
     #[schemars(range(min = 1))]
     pub progress_deadline_seconds: i32,
 
-    /// What happens when a replaced pod fails: `Pause` (default) stops the rollout; `Revert` also exempts the workload from
-    /// the policy and restores its pods.
+    /// What happens when a replaced pod fails: `Pause` stops the rollout; `Revert` also exempts the workload from the policy
+    /// and restores its pods. Default: `Pause`.
     #[serde(default)]
     pub on_failure: FailureAction,
 
@@ -106,10 +108,10 @@ impl JsonSchema for MaxUnavailable {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "maxLength": 4,
+            "maxLength": 253,
             "x-kubernetes-validations": [{
                 "rule": "type(self) == int ? int(self) >= 1 : string(self).matches('^(100|[1-9][0-9]?)%$')",
-                "message": "maxUnavailable: a number of pods from 1, or a percentage from 1% to 100%",
+                "message": "a number of pods from 1, without quotes, or a percentage from 1% to 100%",
             }],
         })
     }

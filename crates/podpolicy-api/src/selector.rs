@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct LabelSelector {
     /// Labels that must be there with exactly these values. At most 64. Example: `app.kubernetes.io/component: web`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "crate::bounds::match_labels")]
+    #[schemars(schema_with = "crate::bounds::labels")]
     pub match_labels: BTreeMap<String, String>,
 
     /// Conditions on labels, all of which must hold. At most 64. Example: `{key: tier, operator: NotIn, values: [batch]}`.
@@ -27,7 +27,8 @@ pub struct LabelSelector {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values) || self.values.size() == 0")
-        .message("values: required for the operators In and NotIn, and not allowed for Exists and DoesNotExist"),
+        .message("values are required for the operators In and NotIn, and not allowed for Exists and DoesNotExist")
+        .field_path(".values"),
 )]
 pub struct LabelSelectorRequirement {
     /// The label key that the condition is on. Example: `tier`.

@@ -153,8 +153,7 @@ where
 fn failure(error: &watcher::Error) -> Failure {
     let (verb, status) = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) => ("list", status),
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => ("watch", status),
-        watcher::Error::WatchError(status) => ("watch", status),
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => ("watch", status),
         watcher::Error::InitialListFailed(_)
         | watcher::Error::WatchStartFailed(_)
         | watcher::Error::WatchFailed(_)

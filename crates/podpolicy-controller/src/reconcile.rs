@@ -2,6 +2,7 @@
 //! come back to it. Nothing else decides when something is written.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,6 +37,8 @@ const STATUS_CONCURRENCY: usize = 8;
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the watch may take to bring a pod that changed under a write.
 const WATCH_DELAY: Duration = Duration::from_secs(1);
+/// How long the first lists may take before the log says what is missing.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long writes that are under way get when the operator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -93,12 +96,15 @@ struct Reconciler {
     concurrency: usize,
     metrics: Arc<Metrics>,
     was_synced: bool,
+    started: Instant,
+    /// Whether somebody who waits was told what for.
+    told: bool,
     pods: Queue<Key>,
     statuses: Queue<PolicyId>,
     pod_writes: JoinSet<(Key, Result<ProjectedPod, WriteError>)>,
     status_writes: JoinSet<(PolicyId, Result<Observed, WriteError>)>,
     /// Policies whose status waits for pods to settle, and since when.
-    unsettled: std::collections::BTreeMap<PolicyId, Instant>,
+    unsettled: BTreeMap<PolicyId, Instant>,
 }
 
 impl Reconciler {
@@ -109,11 +115,13 @@ impl Reconciler {
             world: World::new(config, sources),
             metrics,
             was_synced: false,
+            started: Instant::now(),
+            told: false,
             pods: Queue::new(),
             statuses: Queue::new(),
             pod_writes: JoinSet::new(),
             status_writes: JoinSet::new(),
-            unsettled: std::collections::BTreeMap::new(),
+            unsettled: BTreeMap::new(),
         }
     }
 
@@ -131,6 +139,7 @@ impl Reconciler {
     fn step(&mut self, now: Instant) -> bool {
         if !self.was_synced {
             if !self.world.is_synced() {
+                self.tell_who_waits(now);
                 return false;
             }
             self.was_synced = true;
@@ -143,6 +152,13 @@ impl Reconciler {
         self.start_status_writes(now);
         self.measure();
         true
+    }
+
+    fn tell_who_waits(&mut self, now: Instant) {
+        if !self.told && now.duration_since(self.started) >= PATIENCE {
+            self.told = true;
+            tracing::warn!("still waiting for the first list of {}", self.world.unsynced().join(", "));
+        }
     }
 
     fn plan(&mut self) {

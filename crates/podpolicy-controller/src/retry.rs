@@ -8,7 +8,7 @@ use std::{
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// Keys that wait for their turn.
 #[derive(Debug)]

@@ -143,7 +143,7 @@ impl Tally {
             .map(|((reason, field), Sighting { pods, refused: _, example, message })| Finding { reason, field, pods, example, message })
             .collect();
         // Stable: those with as many pods stay in the order of reason and field.
-        findings.sort_by(|a, b| b.pods.cmp(&a.pods));
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.pods));
         findings.truncate(MOST_FINDINGS);
         findings
     }
@@ -268,7 +268,12 @@ fn compliant(slot: &PolicySlot, tally: &Tally) -> Verdict {
     } else {
         ConditionReason::Outdated
     };
-    let message = format!("{} of {} pods are not compliant: {}; see findings", tally.not_compliant(), counts.matched, tally.shortfall());
+    let advice = match reason {
+        ConditionReason::Outdated => "replace them to give them the create-time settings",
+        ConditionReason::Progressing => "writes are under way",
+        _ => "see findings",
+    };
+    let message = format!("{} of {} pods are not compliant: {}; {advice}", tally.not_compliant(), counts.matched, tally.shortfall());
     Verdict { kind, status: "False", reason, message }
 }
 

@@ -123,7 +123,7 @@ impl World {
                 for gone in self.known(&source).into_iter().filter(|key| !keys.contains(key)).collect::<Vec<_>>() {
                     self.deleted(&source, &gone);
                 }
-                self.set_source(source, SourceState::Listed);
+                self.set_source(&source, SourceState::Listed);
             }
             What::Failing(failure) => {
                 let listed_before = match self.sources.get(&source) {
@@ -131,7 +131,7 @@ impl World {
                     Some(SourceState::Failing { listed_before, .. }) => *listed_before,
                     Some(SourceState::Waiting) | None => false,
                 };
-                self.set_source(source, SourceState::Failing { failure, listed_before });
+                self.set_source(&source, SourceState::Failing { failure, listed_before });
             }
         }
     }
@@ -145,7 +145,7 @@ impl World {
         })
     }
 
-    /// The sources that are not yet listed, for people who wait.
+    /// The sources that have not been listed, for people who wait.
     pub(crate) fn unsynced(&self) -> Vec<String> {
         let mut names: Vec<_> =
             self.sources.iter().filter(|(_, state)| **state != SourceState::Listed).map(|(source, _)| source.to_string()).collect();
@@ -422,12 +422,12 @@ impl World {
         keys.into_iter().filter(in_scope).collect()
     }
 
-    fn set_source(&mut self, source: Source, state: SourceState) {
-        let old = self.sources.insert(source.clone(), state.clone());
-        if old.as_ref() == Some(&state) {
+    fn set_source(&mut self, source: &Source, state: SourceState) {
+        if self.sources.get(source) == Some(&state) {
             return;
         }
-        log_source(&source, &state);
+        log_source(source, &state);
+        self.sources.insert(source.clone(), state);
         match source.resource {
             Watchable::Selecting(_) => {
                 self.stale.program = true;
@@ -602,7 +602,7 @@ fn log_source(source: &Source, state: &SourceState) {
             tracing::warn!(resource = %source.resource, "the API server does not serve {}; install its CRD, or ignore this if the cluster has no such resource", source.resource);
         }
         SourceState::Failing { failure: Failure::Other(error), .. } => {
-            tracing::warn!(resource = %source.resource, error, "could not watch {source}; trying again")
+            tracing::warn!(resource = %source.resource, error, "could not watch {source}; trying again");
         }
     }
 }

@@ -13,8 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::logging::{self, LogFormat};
 
-/// A watch is ended by the API server within 290 s: an answer that takes longer will not come.
-const READ_TIMEOUT: Duration = Duration::from_secs(300);
+/// A watch is ended by the API server within 290 seconds: an answer that takes longer will not come.
+const READ_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Each flag can be given as the environment variable beside it instead.
 #[derive(Args, Debug)]
