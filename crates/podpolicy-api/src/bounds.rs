@@ -14,7 +14,8 @@ const LABEL_KEY: &str =
 const ANNOTATION_KEY: &str =
     r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
-const KEY_MESSAGE: &str = "a key is a name of at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, with an optional lower-case DNS subdomain of at most 253 characters and a '/' before it";
+const LABEL_KEY_MESSAGE: &str = "a key is a name of at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, with an optional DNS subdomain in lower case of at most 253 characters and a '/' before it";
+const ANNOTATION_KEY_MESSAGE: &str = "a key is a name of at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, with an optional DNS subdomain of at most 253 characters and a '/' before it";
 const LABEL_VALUE_MESSAGE: &str =
     "a label value is empty, or at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit";
 
@@ -24,7 +25,7 @@ pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 64,
         "additionalProperties": label_value(),
-        "x-kubernetes-validations": [every_key(LABEL_KEY)],
+        "x-kubernetes-validations": [every_key(LABEL_KEY, LABEL_KEY_MESSAGE)],
     })
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 64,
         "additionalProperties": { "type": "string", "maxLength": 262_144 },
-        "x-kubernetes-validations": [every_key(ANNOTATION_KEY)],
+        "x-kubernetes-validations": [every_key(ANNOTATION_KEY, ANNOTATION_KEY_MESSAGE)],
     })
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn label_key(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 317,
-        "x-kubernetes-validations": [{ "rule": is_key("self", LABEL_KEY), "message": KEY_MESSAGE }],
+        "x-kubernetes-validations": [{ "rule": is_key("self", LABEL_KEY), "message": LABEL_KEY_MESSAGE }],
     })
 }
 
@@ -85,12 +86,12 @@ fn label_value() -> Value {
 }
 
 /// A map has no place for a rule on a key, so the message has to name it.
-fn every_key(grammar: &str) -> Value {
+fn every_key(grammar: &str, message: &str) -> Value {
     let is_key = is_key("key", grammar);
     json!({
         "rule": format!("self.all(key, {is_key})"),
-        "messageExpression": format!("'key \"' + self.filter(key, !({is_key}))[0] + \"\\\": {KEY_MESSAGE}\""),
-        "message": KEY_MESSAGE,
+        "messageExpression": format!("'key \"' + self.filter(key, !({is_key}))[0] + \"\\\": {message}\""),
+        "message": message,
     })
 }
 

@@ -93,7 +93,8 @@ pub struct HttpGetAction {
     #[schemars(length(max = 253))]
     pub host: Option<String>,
 
-    /// `HTTP` or `HTTPS` (the certificate is not verified). Kubernetes' default: `HTTP`.
+    // The schema of an optional enum takes its description from the enum, not from here.
+    /// The scheme of the request, `HTTP` or `HTTPS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
 
@@ -116,7 +117,7 @@ pub struct HttpHeader {
     pub value: String,
 }
 
-/// The scheme of an HTTP request.
+/// `HTTP` or `HTTPS` (the certificate is not verified). Kubernetes' default: `HTTP`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Scheme {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.progressDeadlineSeconds > self.minReadySeconds")
-        .message("must be greater than minReadySeconds, or no pod could be ready in time")
+        .message("must be greater than minReadySeconds (defaults: 600 and 10), or no pod could be ready in time")
         .field_path(".progressDeadlineSeconds"),
 )]
 pub struct Rollout {
@@ -110,7 +110,7 @@ impl JsonSchema for MaxUnavailable {
             "x-kubernetes-int-or-string": true,
             "maxLength": 253,
             "x-kubernetes-validations": [{
-                "rule": "type(self) == int ? int(self) >= 1 : string(self).matches('^(100|[1-9][0-9]?)%$')",
+                "rule": "type(self) == int ? int(self) >= 1 && int(self) <= 2147483647 : string(self).matches('^(100|[1-9][0-9]?)%$')",
                 "message": "a number of pods from 1, without quotes, or a percentage from 1% to 100%",
             }],
         })

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
+    core::PartialObjectMeta,
 };
 use podpolicy_api::{ClusterPodPolicy, PodPolicy, PodPolicyStatus};
-use podpolicy_engine::{MetadataPlan, Pod, PolicyId, PolicyKind};
+use podpolicy_engine::{MetadataPlan, PolicyId, PolicyKind};
 use serde_json::{Value as Json, json};
 
-use crate::{observe::Observed, projection::ProjectedPod};
+use crate::observe::Observed;
 
 /// The name under which writes show in managedFields.
 const FIELD_MANAGER: &str = "podpolicy";
@@ -68,9 +70,9 @@ impl From<kube::Error> for WriteError {
     }
 }
 
-/// Writes the plan to the pod, and returns the pod as it is then.
-pub(crate) async fn patch_pod(client: Client, pod: PodPatch) -> Result<ProjectedPod, WriteError> {
-    let api: Api<ProjectedPod> = Api::namespaced(client, &pod.namespace);
+/// Writes the plan to the pod, and returns the pod's metadata as it is then; nothing else can have changed by it.
+pub(crate) async fn patch_pod(client: Client, pod: PodPatch) -> Result<PartialObjectMeta<Pod>, WriteError> {
+    let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
     let patch = Patch::Json::<()>(serde_json::from_value(pod.operations).map_err(|error| WriteError::Refused(error.to_string()))?);
     within(api.patch(&pod.name, &patch_params(), &patch)).await
 }
@@ -117,7 +119,7 @@ pub(crate) struct PodPatch {
 }
 
 impl PodPatch {
-    pub(crate) fn new(pod: &Pod, plan: &MetadataPlan) -> Self {
+    pub(crate) fn new(pod: &podpolicy_engine::Pod, plan: &MetadataPlan) -> Self {
         let mut operations = vec![json!({ "op": "test", "path": "/metadata/uid", "value": pod.uid })];
         for (map, present, changes) in [("labels", &pod.labels, &plan.labels), ("annotations", &pod.annotations, &plan.annotations)] {
             if changes.is_empty() {

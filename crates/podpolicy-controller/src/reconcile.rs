@@ -8,7 +8,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, core::PartialObjectMeta};
 use podpolicy_engine::PolicyId;
 use tokio::{
     sync::mpsc,
@@ -21,7 +22,6 @@ use crate::{
     health::HEARTBEAT,
     metrics::Writes,
     observe::{self, Key, Observation, Observed},
-    projection::ProjectedPod,
     retry::Queue,
     status,
     world::World,
@@ -101,7 +101,7 @@ struct Reconciler {
     told: bool,
     pods: Queue<Key>,
     statuses: Queue<PolicyId>,
-    pod_writes: JoinSet<(Key, Result<ProjectedPod, WriteError>)>,
+    pod_writes: JoinSet<(Key, Result<PartialObjectMeta<Pod>, WriteError>)>,
     status_writes: JoinSet<(PolicyId, Result<Observed, WriteError>)>,
     /// Policies whose status waits for pods to settle, and since when.
     unsettled: BTreeMap<PolicyId, Instant>,
@@ -183,12 +183,12 @@ impl Reconciler {
         }
     }
 
-    fn pod_written(&mut self, (key, result): (Key, Result<ProjectedPod, WriteError>)) {
+    fn pod_written(&mut self, (key, result): (Key, Result<PartialObjectMeta<Pod>, WriteError>)) {
         self.metrics.pod_writes.get_or_create(&Writes { result: result.as_ref().err().map_or("ok", WriteError::category) }).inc();
         match result {
             Ok(pod) => {
                 tracing::debug!(namespace = key.namespace, pod = key.name, "patched pod");
-                self.world.written(pod);
+                self.world.written(&key, pod.metadata);
                 self.pods.finished(&key);
             }
             Err(error @ (WriteError::Gone | WriteError::Changed)) => {

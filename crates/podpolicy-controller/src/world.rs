@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use podpolicy_api::PodPolicyStatus;
 use podpolicy_engine::{
-    Conflict, NamespaceFacts, Outcome, Pod, PodTemplate, Policy, PolicyId, PolicyKind, Program, Reach, Reader, Record, SelectorUse,
+    Conflict, Life, NamespaceFacts, Outcome, Pod, PodTemplate, Policy, PolicyId, PolicyKind, Program, Reach, Reader, Record, SelectorUse,
     selector_use,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     apply::{PodPatch, WriteError},
     config::Config,
     observe::{Failure, Key, Observation, Observed, What},
-    projection::{ProjectedPod, Selecting},
+    projection::Selecting,
     source::{SelectingKind, Source, Watchable},
 };
 
@@ -176,13 +176,21 @@ impl World {
         (!slot.outcome.metadata.is_empty()).then(|| PodPatch::new(&slot.pod, &slot.outcome.metadata))
     }
 
-    /// Takes in the pod that a write returned.
-    pub(crate) fn written(&mut self, pod: ProjectedPod) {
-        let key = Key::of(&pod);
-        if let Some(slot) = self.pods.get_mut(&key) {
-            slot.failure = None;
-            self.apply_pod(pod.pod);
+    /// Takes in the metadata of a pod that a write returned. The watch will say the same, but later.
+    pub(crate) fn written(&mut self, key: &Key, metadata: ObjectMeta) {
+        let Some(slot) = self.pods.get_mut(key) else { return };
+        slot.failure = None;
+        if metadata.uid.as_ref() != Some(&slot.pod.uid) {
+            return;
         }
+        let pod = Pod {
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
+            annotations: metadata.annotations.unwrap_or_default(),
+            life: if metadata.deletion_timestamp.is_some() { Life::Untouchable } else { slot.pod.life },
+            ..slot.pod.clone()
+        };
+        self.apply_pod(pod);
     }
 
     /// Notes that a write failed.

@@ -1,0 +1,53 @@
+# `just` lists the recipes. CI runs the same ones.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+[private]
+default:
+    @just --list
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Formatting, lints, licences and sources of dependencies
+check: (_tools "go" "clang" "cargo-deny")
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    cargo deny --locked check bans licenses sources
+
+# Unit and property tests: no Go, no clang, no cluster
+test-units:
+    cargo test --locked
+
+# Tests on a real kube-apiserver, which is built from source the first time
+test-api: (_tools "go" "clang") control-plane
+    cargo build --locked -p podpolicy
+    cargo test --locked -p podpolicy-e2e
+
+# All tests
+test: test-units test-api
+
+# Rewrite crds/, docs/reference.md and expected results of tests from the code
+generate:
+    UPDATE=1 cargo test --locked
+
+# Show on a real control plane what PodPolicy does; --keep leaves it up to play with
+demo *arguments: (_tools "go" "clang") control-plane
+    @cargo build --locked -p podpolicy -p podpolicy-e2e --bins
+    @e2e/demo.sh {{ arguments }}
+
+# Print how fast decisions and writes are, beside their floors
+bench: (_tools "go" "clang") control-plane
+    cargo build --release --locked -p podpolicy
+    cargo bench --locked -p podpolicy-engine
+    PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench pods
+
+# Build etcd, kube-apiserver, kube-controller-manager and kubectl, once
+control-plane: (_tools "go")
+    @e2e/control-plane/build.sh >/dev/null
+
+[private]
+_tools *names:
+    @e2e/setup.sh {{ names }}
