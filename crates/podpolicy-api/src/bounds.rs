@@ -77,6 +77,18 @@ pub(crate) fn container_globs(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The name of an HTTP header, as probes may send it.
+pub(crate) fn header_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 256,
+        "x-kubernetes-validations": [{
+            "rule": "self.matches('^[-A-Za-z0-9]+$')",
+            "message": "a header's name has letters, digits and '-', one at least",
+        }],
+    })
+}
+
 fn label_value() -> Value {
     json!({
         "type": "string",

@@ -23,6 +23,7 @@ pub fn custom_resource_definitions() -> [CustomResourceDefinition; 2] {
 fn for_people(schema: &mut JSONSchemaProps) {
     unwrap_description(schema);
     bound_integer(schema);
+    let_null_mean_unset(schema);
     for property in schema.properties.iter_mut().flatten().map(|(_, property)| property) {
         for_people(property);
     }
@@ -44,5 +45,13 @@ fn bound_integer(schema: &mut JSONSchemaProps) {
     if schema.format.as_deref() == Some("int32") {
         schema.format = None;
         schema.maximum.get_or_insert(f64::from(i32::MAX));
+    }
+}
+
+/// The API server drops a null, and sets the default where there is one, unless the schema allows null as a value. kube allows
+/// it where the types know no null (a default), or where the API server refuses it all the same (an enum).
+fn let_null_mean_unset(schema: &mut JSONSchemaProps) {
+    if schema.default.is_some() || schema.enum_.is_some() {
+        schema.nullable = None;
     }
 }

@@ -109,7 +109,7 @@ pub struct HttpGetAction {
 #[serde(rename_all = "camelCase")]
 pub struct HttpHeader {
     /// The header's name. Example: `X-Probe`.
-    #[schemars(length(min = 1, max = 256), regex(pattern = "^[-A-Za-z0-9]+$"))]
+    #[schemars(schema_with = "crate::bounds::header_name")]
     pub name: String,
 
     /// The header's value. Example: `liveness`.

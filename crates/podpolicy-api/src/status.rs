@@ -106,6 +106,27 @@ pub enum FindingReason {
     WriteFailed,
 }
 
+impl FindingReason {
+    /// Every one, in the order in which they are declared.
+    pub const ALL: [Self; 15] = [
+        Self::Kept,
+        Self::Overridden,
+        Self::SelectorImpact,
+        Self::SelectorsUnknown,
+        Self::ProtectedKey,
+        Self::HostNotAllowed,
+        Self::ExecNotAllowed,
+        Self::PortNotFound,
+        Self::GraceTooShort,
+        Self::AnnotationsTooLarge,
+        Self::ContainerNotFound,
+        Self::RestartPolicy,
+        Self::NoProbeToTune,
+        Self::WouldChange,
+        Self::WriteFailed,
+    ];
+}
+
 impl fmt::Display for FindingReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -113,7 +134,7 @@ impl fmt::Display for FindingReason {
 }
 
 /// The types of conditions that a policy has.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, Ord, PartialEq, PartialOrd)]
 pub enum ConditionType {
     /// The spec can be honoured.
     Accepted,
@@ -129,6 +150,18 @@ pub enum ConditionType {
     Stalled,
 }
 
+impl ConditionType {
+    /// Every one, in the order in which they are declared.
+    pub const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::Ready,
+        Self::Compliant,
+        Self::Conflicted,
+        Self::Reconciling,
+        Self::Stalled,
+    ];
+}
+
 impl fmt::Display for ConditionType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
@@ -136,7 +169,7 @@ impl fmt::Display for ConditionType {
 }
 
 /// The reasons that conditions have.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
 pub enum ConditionReason {
     /// Accepted: the spec is sound.
     Accepted,
@@ -170,6 +203,28 @@ pub enum ConditionReason {
     Overridden,
     /// Conflicted: this policy wins some field from another.
     Overrides,
+}
+
+impl ConditionReason {
+    /// Every one, in the order in which they are declared.
+    pub const ALL: [Self; 16] = [
+        Self::Accepted,
+        Self::Invalid,
+        Self::Pending,
+        Self::InForce,
+        Self::Auditing,
+        Self::Progressing,
+        Self::Refused,
+        Self::WriteFailed,
+        Self::Forbidden,
+        Self::AllCompliant,
+        Self::NoPods,
+        Self::Outdated,
+        Self::WouldChange,
+        Self::NoConflict,
+        Self::Overridden,
+        Self::Overrides,
+    ];
 }
 
 impl fmt::Display for ConditionReason {

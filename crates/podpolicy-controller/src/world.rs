@@ -521,14 +521,15 @@ impl World {
     }
 
     fn gather(&self, namespace: &str) -> NamespaceFacts {
-        let labels = self.namespace_labels.get(namespace).cloned().unwrap_or_default();
+        // Unknown where namespaces are not watched, and for a moment where a pod comes before its namespace.
+        let labels = self.namespace_labels.get(namespace);
         let own = self.selectors.get(namespace).into_iter().flatten();
         let own = own.flat_map(|((kind, name), uses)| uses.iter().map(move |used| (kind.kind(), namespace, name, used)));
         let peers = self
             .peers
             .iter()
             .flat_map(|(key, uses)| uses.iter().map(move |used| ("NetworkPolicy", key.namespace.as_str(), &key.name, used)));
-        let peers = peers.filter(|(_, _, _, used)| used.reach.includes(&labels));
+        let peers = peers.filter(|(_, _, _, used)| used.reach.includes(namespace, labels));
         let mut readers: BTreeMap<String, Vec<Reader>> = BTreeMap::new();
         for (kind, home, name, used) in own.chain(peers) {
             for (key, excludes) in &used.keys {
@@ -540,7 +541,7 @@ impl World {
             readers.dedup();
         }
         let carried = self.carried.get(namespace).into_iter().flat_map(BTreeMap::keys).cloned().collect();
-        NamespaceFacts { labels, readers, carried }
+        NamespaceFacts { labels: labels.cloned().unwrap_or_default(), readers, carried }
     }
 
     /// Decides about a pod; says whether it needs a write.

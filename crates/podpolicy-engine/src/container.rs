@@ -1,6 +1,8 @@
 //! The settings that Kubernetes allows only at creation: the grace period, probes and hooks. On a live pod they are compared,
 //! never written.
 
+use std::collections::BTreeSet;
+
 use podpolicy_api::{FindingReason, LifecycleHandler, Precedence, Probe};
 use serde::de::DeserializeOwned;
 
@@ -39,19 +41,23 @@ pub(crate) fn decide(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'_>
 fn decide_grace_period(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'_>) -> i64 {
     let current = scene.pod.template.grace_period;
     let own = own::<i64>(record, &Field::GracePeriod, Some(current)).unwrap_or(DEFAULT_GRACE_PERIOD);
-    let mut claims = scene
-        .policies
-        .iter()
-        .enumerate()
-        .filter_map(|(index, policy)| policy.rules().termination_grace_period_seconds.map(|seconds| (index, seconds)));
-    let Some((winner, wanted)) = claims.next() else { return current };
-    for (loser, other) in claims {
+    let is_kept = |policy: usize| own != DEFAULT_GRACE_PERIOD && scene.policies[policy].precedence() == Precedence::Workload;
+    let mut claims = Vec::new();
+    for (index, policy) in scene.policies.iter().enumerate() {
+        let Some(seconds) = policy.rules().termination_grace_period_seconds else { continue };
+        let shortens = seconds < own && !is_kept(index);
+        match shortens.then(|| refusal::grace_period(seconds, &own_hooks(scene, record))).flatten() {
+            Some(refusal) => ledger.refuse(index, Field::GracePeriod, refusal),
+            None => claims.push((index, seconds)),
+        }
+    }
+    let Some((&(winner, wanted), losers)) = claims.split_first() else { return current };
+    for &(loser, other) in losers {
         if other != wanted {
             ledger.overridden(&Field::GracePeriod, winner, loser, &Value::Seconds(wanted));
         }
     }
-    let keeps = own != DEFAULT_GRACE_PERIOD && scene.policies[winner].precedence() == Precedence::Workload;
-    let settled = if own == wanted || keeps {
+    let settled = if own == wanted || is_kept(winner) {
         if own != wanted {
             ledger.kept(winner, Field::GracePeriod, format!("the workload declares {own}, the policy {wanted}"));
         }
@@ -64,10 +70,23 @@ fn decide_grace_period(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'
     seconds
 }
 
+/// The hooks that the workload declares itself, by container and kind.
+fn own_hooks<'a>(scene: &Scene<'a>, record: &Record) -> Vec<(&'a str, HookKind, LifecycleHandler)> {
+    let eligible = scene.pod.template.containers.iter().filter(|container| container.is_eligible());
+    let hooks = eligible.flat_map(|container| HookKind::ALL.map(|kind| (container, kind)));
+    hooks
+        .filter_map(|(container, kind)| {
+            let field = Field::Hook { container: container.name.clone(), kind };
+            Some((container.name.as_str(), kind, own(record, &field, container.hook(kind).cloned())?))
+        })
+        .collect()
+}
+
 fn report_missing_containers(scene: &Scene<'_>, ledger: &mut Ledger<'_>) {
     let containers = &scene.pod.template.containers;
     for (index, policy) in scene.policies.iter().enumerate() {
-        for name in policy.container_rules().iter().flat_map(|rule| &rule.names) {
+        let names: BTreeSet<_> = policy.container_rules().iter().flat_map(|rule| &rule.names).collect();
+        for name in names {
             let matching: Vec<_> = containers.iter().filter(|container| glob::matches(name, &container.name)).collect();
             if matching.iter().any(|container| container.is_eligible()) {
                 continue;
@@ -172,11 +191,8 @@ fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: 
     let mut claims = Vec::new();
     for (index, policy) in scene.policies.iter().enumerate() {
         let Some(wanted) = policy.hook(&container.name, kind) else { continue };
-        let too_long = match kind {
-            HookKind::PreStop => refusal::sleep(wanted, grace_period),
-            HookKind::PostStart => None,
-        };
-        match refusal::hook(wanted, container, scene.settings).or(too_long) {
+        let too_long = || refusal::sleep(kind, wanted, grace_period);
+        match refusal::hook(wanted, container, scene.settings).or_else(too_long) {
             Some(refusal) => ledger.refuse(index, field.clone(), refusal),
             None => claims.push((index, defaulted_hook(wanted))),
         }

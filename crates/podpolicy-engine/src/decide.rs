@@ -55,6 +55,7 @@ fn conclude(scene: &Scene<'_>, record: &Record, mut metadata: Metadata, mut ledg
     let mut outcome = ledger.into_outcome();
     outcome.metadata = plan;
     outcome.verdicts.extend(audited);
+    outcome.verdicts.sort_by(|a, b| a.policy.order(&b.policy));
     outcome
 }
 

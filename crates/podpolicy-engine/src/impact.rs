@@ -10,6 +10,9 @@ use serde_json::Value as Json;
 
 use crate::Selector;
 
+/// The label with its name that the API server puts on every namespace.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// One object whose selector reads a label key.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Reader {
@@ -40,11 +43,14 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Whether it includes a namespace other than by being the object's own.
-    pub fn includes(&self, labels: &BTreeMap<String, String>) -> bool {
-        match self {
-            Self::Own => false,
-            Self::Matching(selector) => selector.matches(labels),
+    /// Whether it includes a namespace other than by being the object's own. Where the namespace's labels are not known, all that
+    /// is certain is the one that every namespace has, its name; what could match then counts as matching, so that no
+    /// selector is overlooked.
+    pub fn includes(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
+        match (self, labels) {
+            (Self::Own, _) => false,
+            (Self::Matching(selector), Some(labels)) => selector.matches(labels),
+            (Self::Matching(selector), None) => selector.can_match(&BTreeMap::from([(NAME_LABEL.to_owned(), namespace.to_owned())])),
         }
     }
 }
@@ -140,4 +146,40 @@ fn keys(selector: &Selector) -> BTreeMap<String, bool> {
         *keys.entry(key.clone()).or_default() |= excludes;
     }
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn peer(namespace_selector: Json) -> Reach {
+        let peer = json!({ "podSelector": { "matchLabels": { "team": "shop" } }, "namespaceSelector": namespace_selector });
+        let mut uses = selector_use("NetworkPolicy", &json!({ "ingress": [{ "from": [peer] }] }));
+        uses.pop().unwrap().reach
+    }
+
+    #[test]
+    fn peer_reads_namespaces_that_its_selector_matches() {
+        let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
+        assert!(peer(json!({})).includes("shop", Some(&labels)));
+        assert!(peer(json!({ "matchLabels": { "env": "prod" } })).includes("shop", Some(&labels)));
+        assert!(!peer(json!({ "matchLabels": { "env": "test" } })).includes("shop", Some(&labels)));
+    }
+
+    #[test]
+    fn peer_may_read_a_namespace_whose_labels_are_unknown() {
+        assert!(peer(json!({})).includes("shop", None));
+        assert!(peer(json!({ "matchLabels": { "env": "prod" } })).includes("shop", None));
+        assert!(peer(json!({ "matchExpressions": [{ "key": "env", "operator": "NotIn", "values": ["prod"] }] })).includes("shop", None));
+        assert!(peer(json!({ "matchExpressions": [{ "key": "env", "operator": "DoesNotExist" }] })).includes("shop", None));
+    }
+
+    #[test]
+    fn name_of_a_namespace_is_always_known() {
+        assert!(peer(json!({ "matchLabels": { NAME_LABEL: "shop" } })).includes("shop", None));
+        assert!(!peer(json!({ "matchLabels": { NAME_LABEL: "bank" } })).includes("shop", None));
+        assert!(!peer(json!({ "matchLabels": { "env": "prod", NAME_LABEL: "bank" } })).includes("shop", None));
+    }
 }

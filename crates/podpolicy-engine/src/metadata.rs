@@ -250,8 +250,7 @@ fn resolve(scene: &Scene<'_>, own: &Own, field: &Field, claims: &[(usize, &str)]
 /// Leaves out what would make the pod's annotations larger than Kubernetes allows: first annotations, then labels (for
 /// their record), those of the last policies first.
 fn fit(metadata: &mut Metadata, own: &Own, old: &Record, ledger: &mut Ledger<'_>) {
-    let base = annotations_size(&own.annotations);
-    while !metadata.record.is_empty() && base + metadata.growth(own) > ANNOTATIONS_LIMIT {
+    while !metadata.record.is_empty() && metadata.annotations_size(own) > ANNOTATIONS_LIMIT {
         let last = metadata
             .keys
             .iter_mut()
@@ -273,19 +272,16 @@ fn fit(metadata: &mut Metadata, own: &Own, old: &Record, ledger: &mut Ledger<'_>
 }
 
 impl Metadata {
-    /// How much larger than the pod's own annotations its annotations become.
-    fn growth(&self, own: &Own) -> usize {
-        let written: usize = self
-            .keys
-            .iter()
-            .filter_map(|decided| match (&decided.field, &decided.entry) {
-                (Field::Annotation(key), Some(entry)) => {
-                    let before = own.annotations.get(key).map_or(0, |value| key.len() + value.len());
-                    Some((key.len() + entry.value.len()).saturating_sub(before))
-                }
-                _ => None,
-            })
-            .sum();
-        written + self.record.to_annotation().map_or(0, |text| APPLIED_ANNOTATION.len() + text.len())
+    /// The size of the pod's annotations in the end.
+    fn annotations_size(&self, own: &Own) -> usize {
+        let (mut more, mut less) = (0, 0);
+        for decided in &self.keys {
+            if let (Field::Annotation(key), Some(entry)) = (&decided.field, &decided.entry) {
+                more += key.len() + entry.value.len();
+                less += own.annotations.get(key).map_or(0, |value| key.len() + value.len());
+            }
+        }
+        let record = self.record.to_annotation().map_or(0, |text| APPLIED_ANNOTATION.len() + text.len());
+        annotations_size(&own.annotations) + more + record - less
     }
 }

@@ -7,10 +7,12 @@ use podpolicy_api::{HttpGetAction, LifecycleHandler, Precedence, Probe, Scheme};
 pub(crate) fn defaulted(probe: &Probe) -> Probe {
     let mut probe = probe.clone();
     probe.initial_delay_seconds = probe.initial_delay_seconds.or(Some(0));
-    probe.timeout_seconds = probe.timeout_seconds.or(Some(1));
-    probe.period_seconds = probe.period_seconds.or(Some(10));
-    probe.success_threshold = probe.success_threshold.or(Some(1));
-    probe.failure_threshold = probe.failure_threshold.or(Some(3));
+    // To the API server zero is not a number here, but the lack of one.
+    let number = |given: Option<i32>, default| given.filter(|&number| number != 0).or(Some(default));
+    probe.timeout_seconds = number(probe.timeout_seconds, 1);
+    probe.period_seconds = number(probe.period_seconds, 10);
+    probe.success_threshold = number(probe.success_threshold, 1);
+    probe.failure_threshold = number(probe.failure_threshold, 3);
     if let Some(http) = &mut probe.http_get {
         default_http(http);
     }

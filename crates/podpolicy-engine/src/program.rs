@@ -19,6 +19,8 @@ pub struct Program {
     namespaces: HashMap<String, Arc<NamespaceFacts>>,
     /// Built when a namespace is first asked about.
     indexes: HashMap<String, OnceLock<SelectorIndex>>,
+    /// For namespaces of which nothing is known: they have no labels and no PodPolicies.
+    elsewhere: OnceLock<SelectorIndex>,
     settings: Settings,
 }
 
@@ -43,7 +45,7 @@ impl Program {
             }
         }
         let indexes = namespaces.keys().chain(by_namespace.keys()).map(|name| (name.clone(), OnceLock::new())).collect();
-        Self { policies, cluster, by_namespace, namespaces, indexes, settings }
+        Self { policies, cluster, by_namespace, namespaces, indexes, elsewhere: OnceLock::new(), settings }
     }
 
     /// What the policies do to the pod. An outcome without verdicts says that none selects it; it may still have something
@@ -69,15 +71,20 @@ impl Program {
     pub(crate) fn select(&self, namespace: &str, own: &BTreeMap<String, String>) -> Vec<&Arc<Policy>> {
         let ranks = match self.indexes.get(namespace) {
             Some(index) => index.get_or_init(|| self.index(namespace)).candidates(own),
-            None => self.index(namespace).candidates(own),
+            None if self.is_excluded(namespace) => Vec::new(),
+            None => self.elsewhere.get_or_init(|| self.index(namespace)).candidates(own),
         };
         ranks.into_iter().map(|rank| &self.policies[rank as usize]).filter(|policy| policy.selector().matches(own)).collect()
+    }
+
+    fn is_excluded(&self, namespace: &str) -> bool {
+        self.settings.excluded_namespaces.contains(namespace)
     }
 
     fn index(&self, namespace: &str) -> SelectorIndex {
         let nothing = BTreeMap::new();
         let labels = self.facts(namespace).map_or(&nothing, |facts| &facts.labels);
-        let excluded = self.settings.excluded_namespaces.contains(namespace);
+        let excluded = self.is_excluded(namespace);
         let acts_here =
             |rank: &&u32| !excluded && self.policies[**rank as usize].namespace_selector().is_none_or(|selector| selector.matches(labels));
         let ranks: Vec<u32> =

@@ -3,7 +3,7 @@
 
 use podpolicy_api::{APPLIED_ANNOTATION, FindingReason, GROUP, HttpGetAction, LifecycleHandler, Port, Precedence, Probe};
 
-use crate::{Container, Exec, NamespaceFacts, Policy, Reader, Settings};
+use crate::{Container, Exec, HookKind, NamespaceFacts, Policy, Reader, Settings};
 
 /// Keys that controllers put on the pods they make.
 const GENERATED_KEYS: [&str; 6] =
@@ -50,7 +50,7 @@ pub(crate) enum Impact {
     Reported(String),
     /// The label is not set.
     Refused(Refusal),
-    /// The label is not set, and what the pod carries stays: taking it away could take the pod from its owner.
+    /// The label is not set, and what policies put on the pod before stays.
     Held(Refusal),
 }
 
@@ -86,18 +86,20 @@ pub(crate) fn selector_impact(claim: &LabelClaim<'_>, facts: Option<&NamespaceFa
     if !allowed && !carried {
         return Impact::Refused(refuse(readers.iter().collect(), "set allowSelectorImpact to set it anyway"));
     }
-    let excluding: Vec<_> = readers.iter().filter(|reader| reader.workload && reader.excludes).collect();
-    if !excluding.is_empty() && !carried {
-        return Impact::Refused(refuse(excluding, "a label that a workload excludes is never set"));
-    }
-    let workloads: Vec<_> = readers.iter().filter(|reader| reader.workload).collect();
     let is_kept = own.is_some() && policy.precedence() == Precedence::Workload;
-    if !workloads.is_empty() && !is_kept && own.or(current).is_some_and(|present| present != value) {
-        let rest = "a label that a workload selects on is only filled in, never replaced, or the pod would leave its owner; replace the pod instead";
-        let refusal = refuse(workloads, rest);
-        return if own.is_some() { Impact::Refused(refusal) } else { Impact::Held(refusal) };
+    // What a policy has put there already stays as it is: taking it away could take the pod from its owner as well.
+    if current != Some(value) {
+        let refuse_here = |refusal| if current == own { Impact::Refused(refusal) } else { Impact::Held(refusal) };
+        let (excluding, selecting): (Vec<_>, Vec<_>) = readers.iter().filter(|reader| reader.workload).partition(|reader| reader.excludes);
+        if !excluding.is_empty() {
+            return refuse_here(refuse(excluding, "a label that a workload excludes is never set, or the pod could leave its owner; remove it from the policy"));
+        }
+        if !selecting.is_empty() && !is_kept && own.or(current).is_some() {
+            let rest = "a label that a workload selects on is only filled in, never replaced, or the pod could leave its owner; replace the pod instead";
+            return refuse_here(refuse(selecting, rest));
+        }
     }
-    if allowed {
+    if allowed || is_kept {
         return Impact::None;
     }
     Impact::Reported(format!(
@@ -147,15 +149,36 @@ pub(crate) fn hook(hook: &LifecycleHandler, container: &Container, settings: &Se
         .or_else(|| http.and_then(|http| port(&http.port, container)))
 }
 
-/// Refuses a preStop hook that sleeps through the whole grace period.
-pub(crate) fn sleep(hook: &LifecycleHandler, grace_period: i64) -> Option<Refusal> {
-    let seconds = hook.sleep?.seconds;
-    (seconds >= grace_period).then(|| {
+/// Refuses a hook that sleeps through the whole grace period.
+pub(crate) fn sleep(kind: HookKind, hook: &LifecycleHandler, grace_period: i64) -> Option<Refusal> {
+    let seconds = too_long_sleep(kind, hook, grace_period)?;
+    let message = format!(
+        "a sleep of {seconds} s is not shorter than the grace period of {grace_period} s that the pod ends up with; shorten the sleep, or set a longer terminationGracePeriodSeconds"
+    );
+    Some(Refusal::new(FindingReason::GraceTooShort, message))
+}
+
+/// Refuses a grace period that a hook of the workload's own would sleep through.
+pub(crate) fn grace_period(grace_period: i64, own_hooks: &[(&str, HookKind, LifecycleHandler)]) -> Option<Refusal> {
+    own_hooks.iter().find_map(|(container, kind, hook)| {
+        let seconds = too_long_sleep(*kind, hook, grace_period)?;
         let message = format!(
-            "a sleep of {seconds} s is not shorter than the grace period of {grace_period} s that the pod ends up with; shorten the sleep, or set a longer terminationGracePeriodSeconds"
+            "the {} hook that the workload declares for container {container} sleeps {seconds} s, and a grace period of {grace_period} s is too short for it; shorten that sleep, or set a longer terminationGracePeriodSeconds",
+            kind.field_name()
         );
-        Refusal::new(FindingReason::GraceTooShort, message)
+        Some(Refusal::new(FindingReason::GraceTooShort, message))
     })
+}
+
+/// The seconds that a hook sleeps, if the grace period is too short for it. The API server refuses a pod with a sleep that is
+/// longer, whichever the hook; a preStop hook that sleeps as long leaves the process no time to stop.
+fn too_long_sleep(kind: HookKind, hook: &LifecycleHandler, grace_period: i64) -> Option<i64> {
+    let seconds = hook.sleep?.seconds;
+    let too_long = match kind {
+        HookKind::PostStart => seconds > grace_period,
+        HookKind::PreStop => seconds >= grace_period,
+    };
+    too_long.then_some(seconds)
 }
 
 /// Refuses what would make the pod's annotations larger than Kubernetes allows.

@@ -17,8 +17,24 @@ impl Selector {
         self.0.iter().all(|expression| expression.matches(labels))
     }
 
+    /// Whether labels of which only these are known can satisfy every condition.
+    pub(crate) fn can_match(&self, known: &BTreeMap<String, String>) -> bool {
+        self.0.iter().filter(|expression| known.contains_key(key(expression))).all(|expression| expression.matches(known))
+    }
+
     pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.0.iter()
+    }
+}
+
+fn key(expression: &Expression) -> &str {
+    match expression {
+        Expression::In(key, _)
+        | Expression::NotIn(key, _)
+        | Expression::Equal(key, _)
+        | Expression::NotEqual(key, _)
+        | Expression::Exists(key)
+        | Expression::DoesNotExist(key) => key,
     }
 }
 
