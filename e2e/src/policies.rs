@@ -52,3 +52,12 @@ pub async fn settled<K: Policy>(policies: &Api<K>, name: &str, matched: u32) -> 
     };
     status(policies, name, &format!("{matched} pods, none of them pending"), at_rest).await
 }
+
+/// Waits until the policy is in force on exactly so many pods, all of them compliant.
+pub async fn in_force<K: Policy>(policies: &Api<K>, name: &str, pods: u32) -> anyhow::Result<PodPolicyStatus> {
+    let compliant = |status: &PodPolicyStatus| {
+        let counted = status.pods.is_some_and(|PodCounts { matched, compliant, .. }| matched == pods && compliant == pods);
+        counted && verdict(status, "Ready") == "True InForce"
+    };
+    status(policies, name, &format!("in force on {pods} pods"), compliant).await
+}

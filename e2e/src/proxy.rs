@@ -20,8 +20,15 @@ use crate::ControlPlane;
 pub struct Proxy {
     address: SocketAddr,
     server: String,
-    open: watch::Sender<bool>,
+    door: watch::Sender<Door>,
     doorkeeper: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy)]
+struct Door {
+    open: bool,
+    /// Tells a door that was closed and opened again from one that was open all the time.
+    closings: u64,
 }
 
 impl Proxy {
@@ -31,19 +38,19 @@ impl Proxy {
         let server = url.authority().context("the API server has no address")?.to_string();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (open, state) = watch::channel(open);
+        let (door, state) = watch::channel(Door { open, closings: 0 });
         let doorkeeper = tokio::spawn(keep(listener, server.clone(), state));
-        Ok(Self { address, server, open, doorkeeper })
+        Ok(Self { address, server, door, doorkeeper })
     }
 
     /// Lets connections through.
     pub fn open(&self) {
-        self.open.send_replace(true);
+        self.door.send_modify(|door| door.open = true);
     }
 
     /// Ends all connections, and each new one at once.
     pub fn close(&self) {
-        self.open.send_replace(false);
+        self.door.send_modify(|door| *door = Door { open: false, closings: door.closings + 1 });
     }
 
     /// The configuration of a client with all rights that goes through this door.
@@ -67,14 +74,15 @@ impl Drop for Proxy {
     }
 }
 
-async fn keep(listener: TcpListener, server: String, open: watch::Receiver<bool>) {
+async fn keep(listener: TcpListener, server: String, door: watch::Receiver<Door>) {
     while let Ok((client, _)) = listener.accept().await {
-        let (server, mut open) = (server.clone(), open.clone());
-        if *open.borrow() {
+        let (server, mut door) = (server.clone(), door.clone());
+        let Door { open, closings } = *door.borrow();
+        if open {
             tokio::spawn(async move {
                 tokio::select! {
                     () = pass(client, &server) => {}
-                    _ = open.wait_for(|open| !open) => {}
+                    _ = door.wait_for(|door| door.closings != closings) => {}
                 }
             });
         }

@@ -113,7 +113,11 @@ impl Tap {
     /// What came of each write to one object so far, its subresources apart.
     pub fn writes(&self, resource: &str, name: &str) -> Vec<Outcome> {
         let exchanges = lock(&self.line.exchanges);
-        exchanges.iter().filter(|exchange| exchange.writes(resource) && exchange.name == name).map(|exchange| exchange.outcome.clone()).collect()
+        exchanges
+            .iter()
+            .filter(|exchange| exchange.writes(resource) && exchange.name == name)
+            .map(|exchange| exchange.outcome.clone())
+            .collect()
     }
 }
 
@@ -128,14 +132,7 @@ impl Exchange {
         }
         let part = |index: usize| rest.get(index).copied().unwrap_or_default().to_owned();
         let watch = request.uri().query().is_some_and(|query| query.split('&').any(|parameter| parameter == "watch=true"));
-        Self {
-            method: request.method().clone(),
-            resource: part(0),
-            name: part(1),
-            subresource: part(2),
-            watch,
-            outcome: Outcome::UnderWay,
-        }
+        Self { method: request.method().clone(), resource: part(0), name: part(1), subresource: part(2), watch, outcome: Outcome::UnderWay }
     }
 
     /// Whether it changes an object of this resource, its subresources apart.

@@ -152,14 +152,7 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every one, in the order in which they are declared.
-    pub const ALL: [Self; 6] = [
-        Self::Accepted,
-        Self::Ready,
-        Self::Compliant,
-        Self::Conflicted,
-        Self::Reconciling,
-        Self::Stalled,
-    ];
+    pub const ALL: [Self; 6] = [Self::Accepted, Self::Ready, Self::Compliant, Self::Conflicted, Self::Reconciling, Self::Stalled];
 }
 
 impl fmt::Display for ConditionType {

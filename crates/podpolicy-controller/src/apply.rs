@@ -1,8 +1,8 @@
 //! Writes to the API server: one PATCH for a pod, one for a policy's status. Nothing here decides whether to write.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -35,6 +35,12 @@ pub(crate) enum WriteError {
     /// The API server refused the content. Reported on the policies, and tried again with growing waits.
     #[error("{0}")]
     Refused(String),
+    /// The API server took the write, but not all of it stayed: an admission plugin changed it back. Reported on the policies,
+    /// and tried again with growing waits.
+    #[error(
+        "the write was taken, but changed back at once; look for an admission webhook or policy that sets the same labels or annotations"
+    )]
+    ChangedBack,
     /// The API server could not be asked, or asks to come back later. Tried again with growing waits.
     #[error("{0}")]
     Unavailable(String),
@@ -48,6 +54,7 @@ impl WriteError {
             Self::Changed => "changed",
             Self::Forbidden(_) => "forbidden",
             Self::Refused(_) => "refused",
+            Self::ChangedBack => "changed_back",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -70,11 +77,24 @@ impl From<kube::Error> for WriteError {
     }
 }
 
-/// Writes the plan to the pod, and returns the pod's metadata as it is then; nothing else can have changed by it.
-pub(crate) async fn patch_pod(client: Client, pod: PodPatch) -> Result<PartialObjectMeta<Pod>, WriteError> {
+/// What a write to a pod returned.
+pub(crate) struct Written {
+    /// The pod's metadata as it is then; nothing else can have changed by it.
+    pub(crate) metadata: ObjectMeta,
+    /// Whether all that was written is there.
+    pub(crate) is_kept: bool,
+}
+
+/// Writes the plan to the pod.
+pub(crate) async fn patch_pod(client: Client, pod: PodPatch) -> Result<Written, WriteError> {
     let api: Api<PartialObjectMeta<Pod>> = Api::namespaced(client, &pod.namespace);
     let patch = Patch::Json::<()>(serde_json::from_value(pod.operations).map_err(|error| WriteError::Refused(error.to_string()))?);
-    within(api.patch(&pod.name, &patch_params(), &patch)).await
+    let metadata = within(api.patch(&pod.name, &patch_params(), &patch)).await?.metadata;
+    let stands = |values: Option<&BTreeMap<String, String>>, changes: &BTreeMap<String, Option<String>>| {
+        changes.iter().all(|(key, value)| values.and_then(|values| values.get(key)) == value.as_ref())
+    };
+    let is_kept = stands(metadata.labels.as_ref(), &pod.plan.labels) && stands(metadata.annotations.as_ref(), &pod.plan.annotations);
+    Ok(Written { metadata, is_kept })
 }
 
 /// Writes the status of the policy with this UID, and returns the policy as it is then.
@@ -116,6 +136,7 @@ pub(crate) struct PodPatch {
     namespace: String,
     name: String,
     operations: Json,
+    plan: MetadataPlan,
 }
 
 impl PodPatch {
@@ -140,6 +161,6 @@ impl PodPatch {
                 });
             }
         }
-        Self { namespace: pod.namespace.clone(), name: pod.name.clone(), operations: Json::Array(operations) }
+        Self { namespace: pod.namespace.clone(), name: pod.name.clone(), operations: Json::Array(operations), plan: plan.clone() }
     }
 }

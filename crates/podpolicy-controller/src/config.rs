@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use podpolicy_engine::{Exec, Settings};
+use podpolicy_engine::{Exec, PolicyKind, Settings};
 
 /// The namespaces of Kubernetes itself, in which no ClusterPodPolicy acts by default.
 pub const DEFAULT_EXCLUDED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -42,12 +42,13 @@ impl Default for Config {
 
 impl Config {
     /// What the engine must know of it. Nothing vouches for the authors of policies yet, so that commands are refused.
-    pub(crate) fn settings(&self, unseen_selectors: BTreeSet<String>) -> Settings {
+    pub(crate) fn settings(&self, unseen_selectors: BTreeSet<String>, unseen_kinds: BTreeSet<PolicyKind>) -> Settings {
         Settings {
             excluded_namespaces: self.excluded_namespaces.clone(),
             protected_keys: self.protected_keys.clone(),
             exec: Exec::Refused,
             unseen_selectors,
+            unseen_kinds,
         }
     }
 }

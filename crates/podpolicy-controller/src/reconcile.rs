@@ -8,8 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Client, core::PartialObjectMeta};
+use kube::Client;
 use podpolicy_engine::PolicyId;
 use tokio::{
     sync::mpsc,
@@ -18,11 +17,11 @@ use tokio::{
 
 use crate::{
     Config, Health, Metrics,
-    apply::{self, WriteError},
+    apply::{self, WriteError, Written},
     health::HEARTBEAT,
     metrics::Writes,
     observe::{self, Key, Observation, Observed},
-    retry::Queue,
+    retry::{Pace, Queue},
     status,
     world::World,
 };
@@ -100,8 +99,10 @@ struct Reconciler {
     /// Whether somebody who waits was told what for.
     told: bool,
     pods: Queue<Key>,
+    /// Bounds the writes to one pod, where somebody else writes the opposite.
+    pace: Pace<Key>,
     statuses: Queue<PolicyId>,
-    pod_writes: JoinSet<(Key, Result<PartialObjectMeta<Pod>, WriteError>)>,
+    pod_writes: JoinSet<(Key, Result<Written, WriteError>)>,
     status_writes: JoinSet<(PolicyId, Result<Observed, WriteError>)>,
     /// Policies whose status waits for pods to settle, and since when.
     unsettled: BTreeMap<PolicyId, Instant>,
@@ -118,6 +119,7 @@ impl Reconciler {
             started: Instant::now(),
             told: false,
             pods: Queue::new(),
+            pace: Pace::new(),
             statuses: Queue::new(),
             pod_writes: JoinSet::new(),
             status_writes: JoinSet::new(),
@@ -178,30 +180,46 @@ impl Reconciler {
                 self.pods.finished(&key);
                 continue;
             };
+            if let Err(later) = self.pace.take(&key, now) {
+                tracing::warn!(
+                    namespace = key.namespace,
+                    pod = key.name,
+                    "somebody keeps changing what policies write; waiting before the next write"
+                );
+                self.pods.finished(&key);
+                self.pods.push_at(&key, later);
+                continue;
+            }
             let client = self.client.clone();
             self.pod_writes.spawn(async move { (key, apply::patch_pod(client, patch).await) });
         }
     }
 
-    fn pod_written(&mut self, (key, result): (Key, Result<PartialObjectMeta<Pod>, WriteError>)) {
+    fn pod_written(&mut self, (key, result): (Key, Result<Written, WriteError>)) {
         self.metrics.pod_writes.get_or_create(&Writes { result: result.as_ref().err().map_or("ok", WriteError::category) }).inc();
         match result {
-            Ok(pod) => {
+            Ok(Written { metadata, is_kept: true }) => {
                 tracing::debug!(namespace = key.namespace, pod = key.name, "patched pod");
-                self.world.written(&key, pod.metadata);
+                self.world.written(&key, metadata);
                 self.pods.finished(&key);
+            }
+            Ok(Written { metadata, is_kept: false }) => {
+                self.world.written(&key, metadata);
+                self.pod_failed(&key, WriteError::ChangedBack);
             }
             Err(error @ (WriteError::Gone | WriteError::Changed)) => {
                 tracing::debug!(namespace = key.namespace, pod = key.name, %error, "did not patch pod");
                 self.pods.finished(&key);
                 self.pods.push_at(&key, Instant::now() + WATCH_DELAY);
             }
-            Err(error @ (WriteError::Forbidden(_) | WriteError::Refused(_) | WriteError::Unavailable(_))) => {
-                tracing::warn!(namespace = key.namespace, pod = key.name, %error, "could not patch pod; trying again");
-                self.pods.failed(&key, Instant::now());
-                self.world.write_failed(&key, error);
-            }
+            Err(error) => self.pod_failed(&key, error),
         }
+    }
+
+    fn pod_failed(&mut self, key: &Key, error: WriteError) {
+        tracing::warn!(namespace = key.namespace, pod = key.name, %error, "could not patch pod; trying again");
+        self.pods.failed(key, Instant::now());
+        self.world.write_failed(key, error);
     }
 
     /// Statuses wait while pods are being written, but not for ever.
@@ -254,7 +272,7 @@ impl Reconciler {
                 tracing::debug!(policy = %id, %error, "did not write status");
                 self.statuses.finished(&id);
             }
-            Err(error @ (WriteError::Forbidden(_) | WriteError::Refused(_) | WriteError::Unavailable(_))) => {
+            Err(error) => {
                 tracing::warn!(policy = %id, %error, "could not write status; trying again");
                 self.statuses.failed(&id, Instant::now());
             }

@@ -111,6 +111,39 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     }
 }
 
+/// How many writes one key may get in a minute before it must wait.
+const MOST_WRITES: u32 = 20;
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// Bounds how often one key is written. Usually a key is written once; only a fight with somebody else reaches the bound.
+#[derive(Debug)]
+pub(crate) struct Pace<K> {
+    windows: HashMap<K, (Instant, u32)>,
+}
+
+impl<K: Clone + Eq + Hash> Pace<K> {
+    pub(crate) fn new() -> Self {
+        Self { windows: HashMap::new() }
+    }
+
+    /// Counts a write, or says when the next one is allowed.
+    pub(crate) fn take(&mut self, key: &K, now: Instant) -> Result<(), Instant> {
+        let is_open = |start: Instant| now.duration_since(start) < WINDOW;
+        if self.windows.len() > 10_000 {
+            self.windows.retain(|_, (start, _)| is_open(*start));
+        }
+        let (start, count) = self.windows.entry(key.clone()).or_insert((now, 0));
+        if !is_open(*start) {
+            (*start, *count) = (now, 0);
+        }
+        if *count >= MOST_WRITES {
+            return Err(*start + WINDOW);
+        }
+        *count += 1;
+        Ok(())
+    }
+}
+
 /// Doubles from half a second up to a minute.
 fn wait(failures: u32) -> Duration {
     FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT)
@@ -158,6 +191,17 @@ mod tests {
         queue.finished(&"a");
         queue.push(&"a");
         assert_eq!(queue.pop(due), Some("a"));
+    }
+
+    #[test]
+    fn a_key_that_is_written_again_and_again_waits_for_the_next_minute() {
+        let (mut pace, now) = (Pace::new(), Instant::now());
+        for _ in 0..MOST_WRITES {
+            assert_eq!(pace.take(&"a", now), Ok(()));
+        }
+        assert_eq!(pace.take(&"a", now), Err(now + WINDOW));
+        assert_eq!(pace.take(&"b", now), Ok(()), "others do not wait");
+        assert_eq!(pace.take(&"a", now + WINDOW), Ok(()));
     }
 
     #[test]

@@ -68,6 +68,17 @@ enum SourceState {
     Failing { failure: Failure, listed_before: bool },
 }
 
+impl SourceState {
+    /// Whether the objects of the source have been seen, even if they cannot be now.
+    fn was_listed(&self) -> bool {
+        match self {
+            Self::Listed => true,
+            Self::Failing { listed_before, .. } => *listed_before,
+            Self::Waiting => false,
+        }
+    }
+}
+
 /// A policy, and how it stands.
 pub(crate) struct PolicySlot {
     pub(crate) uid: String,
@@ -94,7 +105,7 @@ pub(crate) struct Planned {
 
 impl World {
     pub(crate) fn new(config: Config, sources: &[Source]) -> Self {
-        let program = Program::new([], HashMap::new(), config.settings(BTreeSet::new()));
+        let program = Program::new([], HashMap::new(), config.settings(BTreeSet::new(), BTreeSet::new()));
         Self {
             config,
             sources: sources.iter().map(|source| (source.clone(), SourceState::Waiting)).collect(),
@@ -126,11 +137,7 @@ impl World {
                 self.set_source(&source, SourceState::Listed);
             }
             What::Failing(failure) => {
-                let listed_before = match self.sources.get(&source) {
-                    Some(SourceState::Listed) => true,
-                    Some(SourceState::Failing { listed_before, .. }) => *listed_before,
-                    Some(SourceState::Waiting) | None => false,
-                };
+                let listed_before = self.sources.get(&source).is_some_and(SourceState::was_listed);
                 self.set_source(&source, SourceState::Failing { failure, listed_before });
             }
         }
@@ -436,14 +443,9 @@ impl World {
         }
         log_source(source, &state);
         self.sources.insert(source.clone(), state);
-        match source.resource {
-            Watchable::Selecting(_) => {
-                self.stale.program = true;
-                self.stale.pods = Affected::All;
-            }
-            Watchable::Pods | Watchable::Namespaces => self.changed_policies.extend(self.policies.keys().cloned()),
-            Watchable::PodPolicies | Watchable::ClusterPodPolicies => {}
-        }
+        self.stale.program = true;
+        self.stale.pods = Affected::All;
+        self.changed_policies.extend(self.policies.keys().cloned());
     }
 
     /// Resources that could select pods and may not be seen.
@@ -453,6 +455,18 @@ impl World {
             .filter(|(_, state)| matches!(state, SourceState::Failing { failure: Failure::Forbidden { .. }, .. }))
             .map(|(source, _)| source.to_string())
             .collect()
+    }
+
+    /// Kinds of policies of which not all have been seen: what they wrote must stay.
+    fn unseen_kinds(&self) -> BTreeSet<PolicyKind> {
+        let is_seen = |resource: Watchable| {
+            let mut states = self.sources.iter().filter(|(source, _)| source.resource == resource).map(|(_, state)| state).peekable();
+            states.peek().is_some() && states.all(SourceState::was_listed)
+        };
+        let pod_policies = (!is_seen(Watchable::PodPolicies)).then_some(PolicyKind::PodPolicy);
+        // Without the labels of namespaces nobody can tell where a ClusterPodPolicy acts.
+        let cluster = (!is_seen(Watchable::ClusterPodPolicies) || !is_seen(Watchable::Namespaces)).then_some(PolicyKind::ClusterPodPolicy);
+        pod_policies.into_iter().chain(cluster).collect()
     }
 
     /// Counts the labels that policies carry on the pod in, or out.
@@ -505,7 +519,7 @@ impl World {
             return;
         }
         let policies: Vec<_> = self.policies.values().map(|slot| Arc::clone(&slot.policy)).collect();
-        let settings = self.config.settings(self.unseen_selectors());
+        let settings = self.config.settings(self.unseen_selectors(), self.unseen_kinds());
         self.program = Program::new(policies, self.facts.clone(), settings);
         match std::mem::take(&mut self.stale.pods) {
             Affected::None => {}

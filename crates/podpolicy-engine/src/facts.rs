@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Reader;
+use crate::{PolicyKind, Reader};
 
 /// What is known of one namespace.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Settings {
     /// Resources that could select pods and may not be listed, as `resource.group`: as long as there are some, nobody can
     /// tell whether a label has an impact.
     pub unseen_selectors: BTreeSet<String>,
+    /// Kinds of policies that may exist and are not seen: none of them decides, and what they wrote stays as it is.
+    pub unseen_kinds: BTreeSet<PolicyKind>,
 }
 
 /// Whether commands in probes and hooks are applied.

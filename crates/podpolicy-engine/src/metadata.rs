@@ -143,16 +143,23 @@ impl Metadata {
 
 /// Decides every label and annotation of the pod.
 pub(crate) fn decide(scene: &Scene<'_>, own: &Own, record: &Record, ledger: &mut Ledger<'_>) -> Metadata {
-    let mut held = BTreeSet::new();
+    let mut held = unseen(scene, record);
     let mut claims: BTreeMap<Field, Vec<(usize, &str)>> = BTreeMap::new();
+    let written_unseen = held.clone();
     for (index, policy) in scene.policies.iter().enumerate() {
         for (key, value) in &policy.rules().labels {
+            if is_written_unseen(&Field::Label(key.clone()), index, &written_unseen, ledger) {
+                continue;
+            }
             if label_is_allowed(scene, own, index, (key, value), ledger, &mut held) {
                 claims.entry(Field::Label(key.clone())).or_default().push((index, value));
             }
         }
         for (key, value) in &policy.rules().annotations {
             let field = Field::Annotation(key.clone());
+            if is_written_unseen(&field, index, &written_unseen, ledger) {
+                continue;
+            }
             match refusal::protected_key(key, scene.settings) {
                 Some(refusal) => ledger.refuse(index, field, refusal),
                 None => claims.entry(field).or_default().push((index, value)),
@@ -181,6 +188,24 @@ pub(crate) fn decide(scene: &Scene<'_>, own: &Own, record: &Record, ledger: &mut
     metadata.record = metadata.to_record(record);
     fit(&mut metadata, own, record, ledger);
     metadata
+}
+
+/// The keys that policies wrote which may still exist, but cannot be seen.
+fn unseen(scene: &Scene<'_>, record: &Record) -> BTreeSet<Field> {
+    let is_unseen = |entry: &Entry| scene.settings.unseen_kinds.iter().any(|kind| kind.is_in_record(&entry.by));
+    let labels = record.labels.iter().filter(|(_, entry)| is_unseen(entry)).map(|(key, _)| Field::Label(key.clone()));
+    let annotations = record.annotations.iter().filter(|(_, entry)| is_unseen(entry)).map(|(key, _)| Field::Annotation(key.clone()));
+    labels.chain(annotations).collect()
+}
+
+/// Whether the key stays as a policy wrote it that cannot be seen. Reports it.
+fn is_written_unseen(field: &Field, index: usize, unseen: &BTreeSet<Field>, ledger: &mut Ledger<'_>) -> bool {
+    let stays = unseen.contains(field);
+    if stays {
+        let message = "a policy set it that the operator cannot see now; let the operator list both kinds of policies, and namespaces";
+        ledger.report(index, FindingReason::Overridden, field.clone(), message);
+    }
+    stays
 }
 
 /// Whether the policy may set the label here. Reports what stands against it.

@@ -45,10 +45,22 @@ impl PolicyId {
 
     /// The name under which a pod's record knows the policy; the pod's namespace says the rest.
     pub fn in_record(&self) -> String {
-        match self.kind {
-            PolicyKind::PodPolicy => format!("PodPolicy/{}", self.name),
-            PolicyKind::ClusterPodPolicy => format!("ClusterPodPolicy/{}", self.name),
+        format!("{}{}", self.kind.record_prefix(), self.name)
+    }
+}
+
+impl PolicyKind {
+    /// How the names of policies of the kind begin in records.
+    fn record_prefix(self) -> &'static str {
+        match self {
+            Self::PodPolicy => "PodPolicy/",
+            Self::ClusterPodPolicy => "ClusterPodPolicy/",
         }
+    }
+
+    /// Whether a name in a record is that of a policy of this kind.
+    pub(crate) fn is_in_record(self, by: &str) -> bool {
+        by.starts_with(self.record_prefix())
     }
 }
 

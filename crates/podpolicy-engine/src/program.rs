@@ -25,7 +25,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Makes a program. The order of the inputs does not matter. Policies with problems are left out of force.
+    /// Makes a program. The order of the inputs does not matter. Policies with problems, and of kinds that are
+    /// not seen in full, are left out of force.
     pub fn new(
         policies: impl IntoIterator<Item = Arc<Policy>>,
         namespaces: HashMap<String, Arc<NamespaceFacts>>,
@@ -36,7 +37,7 @@ impl Program {
         let mut cluster = Vec::new();
         let mut by_namespace: HashMap<String, Vec<u32>> = HashMap::new();
         for (rank, policy) in (0..).zip(&policies) {
-            if !policy.problems().is_empty() {
+            if !policy.problems().is_empty() || settings.unseen_kinds.contains(&policy.id().kind) {
                 continue;
             }
             match policy.id().kind {

@@ -92,7 +92,10 @@ pub(crate) fn selector_impact(claim: &LabelClaim<'_>, facts: Option<&NamespaceFa
         let refuse_here = |refusal| if current == own { Impact::Refused(refusal) } else { Impact::Held(refusal) };
         let (excluding, selecting): (Vec<_>, Vec<_>) = readers.iter().filter(|reader| reader.workload).partition(|reader| reader.excludes);
         if !excluding.is_empty() {
-            return refuse_here(refuse(excluding, "a label that a workload excludes is never set, or the pod could leave its owner; remove it from the policy"));
+            return refuse_here(refuse(
+                excluding,
+                "a label that a workload excludes is never set, or the pod could leave its owner; remove it from the policy",
+            ));
         }
         if !selecting.is_empty() && !is_kept && own.or(current).is_some() {
             let rest = "a label that a workload selects on is only filled in, never replaced, or the pod could leave its owner; replace the pod instead";

@@ -64,9 +64,8 @@ impl Given {
         Self {
             policies: documents(&text("policies.yaml"), folder).iter().map(|policy| Arc::new(policy_of(policy, folder))).collect(),
             pod: serde_saphyr::from_str(&text("pod.yaml")).unwrap_or_else(|error| panic!("{}: pod.yaml: {error}", folder.display())),
-            facts: facts.map(|text| {
-                serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: facts.yaml: {error}", folder.display()))
-            }),
+            facts: facts
+                .map(|text| serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: facts.yaml: {error}", folder.display()))),
         }
     }
 
@@ -93,7 +92,8 @@ impl Given {
 }
 
 fn documents(text: &str, folder: &Path) -> Vec<Json> {
-    let documents: Vec<Json> = serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{}: policies.yaml: {error}", folder.display()));
+    let documents: Vec<Json> =
+        serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{}: policies.yaml: {error}", folder.display()));
     documents.into_iter().filter(|document| !document.is_null()).collect()
 }
 

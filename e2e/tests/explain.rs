@@ -1,0 +1,59 @@
+//! `kubectl explain` is the manual: it prints what the definitions say.
+
+use anyhow::{Context as _, ensure};
+use podpolicy_api::custom_resource_definitions;
+use podpolicy_e2e::shared;
+use serde_json::Value;
+
+/// Fields of every depth, and how they are typed at the prompt.
+const FIELDS: [&str; 8] = [
+    "selector",
+    "selector.matchExpressions.operator",
+    "terminationGracePeriodSeconds",
+    "containers.names",
+    "containers.livenessProbe",
+    "containers.livenessProbe.httpGet.port",
+    "containers.lifecycle.preStop.sleep.seconds",
+    "rollout.maxUnavailable",
+];
+
+#[tokio::test]
+async fn explain_prints_the_descriptions_of_the_definitions() -> anyhow::Result<()> {
+    let plane = shared().await;
+    for definition in custom_resource_definitions() {
+        let definition = serde_json::to_value(definition)?;
+        let names = &definition["spec"]["names"];
+        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        for field in FIELDS {
+            let described = field.split('.').fold(Some(spec), |schema, name| property(schema?, name));
+            let described = described.and_then(|schema| schema["description"].as_str()).with_context(|| format!("no {field}"))?;
+            for name in [&names["singular"], &names["plural"], &names["shortNames"][0]] {
+                let path = format!("{}.spec.{field}", name.as_str().context("a name is missing")?);
+                let printed = plane.kubectl_output(&["explain", &path])?;
+                ensure!(words(&printed).contains(&words(described)), "kubectl explain {path} prints\n{printed}and not {described:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn explain_of_a_kind_says_what_it_is_for() -> anyhow::Result<()> {
+    let plane = shared().await;
+    let printed = words(&plane.kubectl_output(&["explain", "podpolicy"])?);
+    ensure!(printed.contains("says how the pods of its own namespace must be labelled"), "{printed}");
+    let printed = words(&plane.kubectl_output(&["explain", "cpp"])?);
+    ensure!(printed.contains("all namespaces that its namespaceSelector selects"), "{printed}");
+    Ok(())
+}
+
+/// A property of an object, or of the objects in a list.
+fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
+    let object = if schema["type"] == "array" { &schema["items"] } else { schema };
+    object["properties"].get(name)
+}
+
+/// The words, without the line breaks that kubectl adds.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
