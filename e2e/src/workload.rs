@@ -80,6 +80,11 @@ impl Workload {
     /// Applies its manifest, and waits until its controller has counted its pods.
     pub async fn apply_and_wait(&self, stage: &Stage) -> anyhow::Result<()> {
         self.apply(stage).await?;
+        self.wait_for_pods(stage).await
+    }
+
+    /// Waits until its controller has counted its pods.
+    pub async fn wait_for_pods(&self, stage: &Stage) -> anyhow::Result<()> {
         let (count, _) = self.kind.counts();
         self.counted(stage, count).await
     }
@@ -131,7 +136,10 @@ impl Workload {
     pub fn manifest(&self, stage: &str) -> Value {
         let mut labels = self.labels.clone();
         labels.insert("app".to_owned(), self.name.clone());
-        let selector = json!({ "matchLabels": labels, "matchExpressions": self.expressions });
+        let mut selector = json!({ "matchLabels": labels });
+        if !self.expressions.is_empty() {
+            selector["matchExpressions"] = json!(self.expressions);
+        }
         let mut pod = json!({ "containers": [{ "name": "web", "image": IMAGE }] });
         let pods = self.pods;
         let mut spec = match self.kind {

@@ -138,8 +138,8 @@ async fn pod_policy_beats_one_of_the_same_priority_and_loses_against_a_higher_on
     let policies: Api<PodPolicy> = Api::namespaced(scene.client.clone(), namespace.name());
 
     scene.wait_for_label(namespace.name(), "web", "team", Some("namespace")).await?;
-    let overridden = status(&scene.cluster_policies(), "rank", "overridden", |status| verdict(status, "Conflicted") == "True Overridden");
-    let overridden = overridden.await?;
+    let clusterwide = scene.cluster_policies();
+    let overridden = status(&clusterwide, "rank", "overridden", |status| verdict(status, "Conflicted") == "True Overridden").await?;
     let [finding] = overridden.findings.as_slice() else { panic!("{overridden:#?}") };
     assert_eq!((finding.reason, finding.field.as_str(), finding.pods), (FindingReason::Overridden, "labels[team]", 1));
     assert_eq!(finding.example, format!("{namespace}/web"), "the example of a ClusterPodPolicy names the namespace");
@@ -151,7 +151,7 @@ async fn pod_policy_beats_one_of_the_same_priority_and_loses_against_a_higher_on
     // Above 1000, where no PodPolicy can follow.
     scene.apply_cluster_policy("rank", "priority: 1001, labels: { team: cluster }").await?;
     scene.wait_for_label(namespace.name(), "web", "team", Some("cluster")).await?;
-    status(&scene.cluster_policies(), "rank", "overriding", |status| verdict(status, "Conflicted") == "True Overrides").await?;
+    status(&clusterwide, "rank", "overriding", |status| verdict(status, "Conflicted") == "True Overrides").await?;
     let overridden = status(&policies, "rank", "overridden", |status| verdict(status, "Conflicted") == "True Overridden").await?;
     assert_eq!(overridden.findings[0].example, "web", "the example of a PodPolicy needs no namespace");
     operator.stop().await

@@ -25,7 +25,7 @@ async fn explain_prints_the_descriptions_of_the_definitions() -> anyhow::Result<
         let names = &definition["spec"]["names"];
         let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         for field in FIELDS {
-            let described = field.split('.').fold(Some(spec), |schema, name| property(schema?, name));
+            let described = field.split('.').try_fold(spec, property);
             let described = described.and_then(|schema| schema["description"].as_str()).with_context(|| format!("no {field}"))?;
             for name in [&names["singular"], &names["plural"], &names["shortNames"][0]] {
                 let path = format!("{}.spec.{field}", name.as_str().context("a name is missing")?);

@@ -272,13 +272,15 @@ async fn applying_the_same_manifests_again_finds_no_drift_and_changes_nothing() 
     let stage = Stage::set("gitops").await?;
     let (by_client, by_server) = (Workload::new(Kind::Deployment, "web"), Workload::new(Kind::Deployment, "api"));
     let directory = TempDir::new()?;
-    let bare = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": "bare", "labels": { "app": "bare" }, "annotations": { "example.com/note": "by hand" } },
-        "spec": { "containers": [{ "name": "web", "image": IMAGE }] },
-    });
-    let manifests = json!({ "apiVersion": "v1", "kind": "List", "items": [by_client.manifest(stage.name()), bare] });
+    let bare = |name: &str| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": name, "labels": { "app": name }, "annotations": { "example.com/note": "by hand" } },
+            "spec": { "containers": [{ "name": "web", "image": IMAGE }] },
+        })
+    };
+    let manifests = json!({ "apiVersion": "v1", "kind": "List", "items": [by_client.manifest(stage.name()), bare("bare")] });
     let file = directory.path().join("manifests.json");
     fs::write(&file, manifests.to_string())?;
     let on_file = |command: &str| {
@@ -286,22 +288,24 @@ async fn applying_the_same_manifests_again_finds_no_drift_and_changes_nothing() 
         plane.kubectl_output(&["-n", stage.name(), command, "-f", file])
     };
     on_file("apply")?;
-    by_client.apply_and_wait(&stage).await.context("the manifest, with other field managers")?;
-    by_server.apply_and_wait(&stage).await?;
+    by_client.wait_for_pods(&stage).await?;
+    let apply_by_server = async || {
+        objects::apply(&stage.client, stage.name(), &bare("other").to_string()).await?;
+        by_server.apply_and_wait(&stage).await
+    };
+    apply_by_server().await?;
     let _operator = stage.operator().await?;
     stage.policy("standard", STANDARD).await?;
-    in_force(&stage.policies, "standard", 5).await?;
+    in_force(&stage.policies, "standard", 6).await?;
     let labelled = metadata(&stage, "app").await?;
     let standing = [by_client.standing(&stage).await?, by_server.standing(&stage).await?];
 
     assert_eq!(on_file("diff")?, "", "the policy is no drift");
     assert_eq!(on_file("apply")?, "deployment.apps/web unchanged\npod/bare unchanged\n");
-    by_server.apply(&stage).await?;
-    stage.create_pod("marker", &[("app", "marker")]).await?;
-    in_force(&stage.policies, "standard", 6).await?;
-    stage.pods.delete("marker", &DeleteParams::default().grace_period(0)).await?;
+    apply_by_server().await?;
+    stage.pass().await?;
     assert_eq!(metadata(&stage, "app").await?, labelled);
-    for (workload, earlier) in [by_client, by_server].iter().zip(&standing) {
+    for (workload, earlier) in [&by_client, &by_server].into_iter().zip(&standing) {
         workload.standing(&stage).await?.assert_same(earlier);
     }
     Ok(())

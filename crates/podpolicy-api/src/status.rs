@@ -166,15 +166,15 @@ impl fmt::Display for ConditionType {
 pub enum ConditionReason {
     /// Accepted: the spec is sound.
     Accepted,
-    /// Accepted, Ready, Stalled: the spec says something that the CRD's rules cannot see is wrong.
+    /// Accepted, Ready, Compliant, Stalled: something is wrong with the spec that the CRD's rules cannot see.
     Invalid,
-    /// Ready: the controller has not yet looked at the pods.
+    /// Ready, Reconciling: the controller has not yet looked at the pods.
     Pending,
     /// Ready: every selected pod carries what can be given to it now.
     InForce,
     /// Ready: the policy decides and reports, and writes nothing.
     Auditing,
-    /// Ready, Reconciling: writes to pods are under way.
+    /// Ready, Compliant, Reconciling: writes to pods are under way.
     Progressing,
     /// Ready, Compliant, Stalled: fields of some pods were refused.
     Refused,

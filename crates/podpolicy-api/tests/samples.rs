@@ -1,6 +1,8 @@
 //! `config/samples/` and `bad-specs/`, as far as files and types can tell. That the API server accepts the samples and the specs
 //! in `good-specs/`, and refuses the bad ones in the words that they want, is tested in e2e.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
+
 use std::{
     fs,
     path::{Path, PathBuf},

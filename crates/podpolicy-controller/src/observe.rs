@@ -6,9 +6,10 @@ use std::{collections::HashSet, fmt::Debug};
 use futures::StreamExt;
 use kube::{
     Api, Client, Resource,
+    api::WatchParams,
     runtime::{
         WatchStreamExt,
-        watcher::{self, Event, watcher},
+        watcher::{self, DefaultBackoff, Event, watcher},
     },
 };
 use podpolicy_api::{ClusterPodPolicy, PodPolicy};
@@ -127,25 +128,49 @@ async fn watch<K>(api: Api<K>, source: Source, wrap: fn(K) -> Observed, sender: 
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut listed = HashSet::new();
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-    while let Some(event) = events.next().await {
-        let what = match event {
-            Ok(Event::Init) => {
-                listed.clear();
-                continue;
+    loop {
+        let mut listed = HashSet::new();
+        let mut events = watcher(api.clone(), watcher::Config::default()).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            let what = match event {
+                Ok(Event::Init) => {
+                    listed.clear();
+                    continue;
+                }
+                Ok(Event::InitApply(object)) => {
+                    listed.insert(Key::of(&object));
+                    What::Applied(Box::new(wrap(object)))
+                }
+                Ok(Event::InitDone) => What::Listed(std::mem::take(&mut listed)),
+                Ok(Event::Apply(object)) => What::Applied(Box::new(wrap(object))),
+                Ok(Event::Delete(object)) => What::Deleted(Key::of(&object)),
+                Err(error) => What::Failing(failure(&error)),
+            };
+            let may_not_watch = matches!(what, What::Failing(Failure::Forbidden { verb: "watch" }));
+            if sender.send(Observation { source: source.clone(), what }).await.is_err() {
+                return;
             }
-            Ok(Event::InitApply(object)) => {
-                listed.insert(Key::of(&object));
-                What::Applied(Box::new(wrap(object)))
+            if may_not_watch {
+                until_watch_is_allowed(&api).await;
+                // From a new list: the watcher would resume silently, and nobody would learn that it sees again.
+                break;
             }
-            Ok(Event::InitDone) => What::Listed(std::mem::take(&mut listed)),
-            Ok(Event::Apply(object)) => What::Applied(Box::new(wrap(object))),
-            Ok(Event::Delete(object)) => What::Deleted(Key::of(&object)),
-            Err(error) => What::Failing(failure(&error)),
-        };
-        if sender.send(Observation { source: source.clone(), what }).await.is_err() {
-            return;
+        }
+    }
+}
+
+/// Asks again and again, with backoff, until the right to watch is no longer missing.
+async fn until_watch_is_allowed<K>(api: &Api<K>)
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    // No object has this name, so that nothing is sent.
+    let nothing = WatchParams::default().fields("metadata.name=-");
+    for wait in DefaultBackoff::default() {
+        tokio::time::sleep(wait).await;
+        match api.watch(&nothing, "0").await {
+            Err(kube::Error::Api(status)) if status.code == 403 => {}
+            Ok(_) | Err(_) => return,
         }
     }
 }

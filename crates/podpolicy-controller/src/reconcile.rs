@@ -33,7 +33,7 @@ const PODS_AT_ONCE: usize = 1000;
 /// How many statuses are written at once.
 const STATUS_CONCURRENCY: usize = 8;
 /// While pods are being written, a status waits this long for them to settle.
-const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+const STATUS_INTERVAL: Duration = Duration::from_secs(3);
 /// How long the watch may take to bring a pod that changed under a write.
 const WATCH_DELAY: Duration = Duration::from_secs(1);
 /// How long the first lists may take before the log says what is missing.

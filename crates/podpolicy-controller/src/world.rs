@@ -296,27 +296,41 @@ impl World {
                 slot.status = status;
             }
             Some(_) | None => {
+                let policy = Arc::new(policy);
+                self.policy_changed(&policy);
                 let members = self.policies.remove(&id).map(|slot| slot.members).unwrap_or_default();
-                let slot = PolicySlot { uid, resource_version, generation, status, policy: Arc::new(policy), members };
-                self.policies.insert(id.clone(), slot);
-                self.policy_changed(&id);
+                self.policies.insert(id.clone(), PolicySlot { uid, resource_version, generation, status, policy, members });
             }
         }
         self.changed_policies.insert(id);
     }
 
     fn remove_policy(&mut self, id: &PolicyId) {
-        if self.policies.remove(id).is_some() {
-            self.policy_changed(id);
+        if let Some(slot) = self.policies.remove(id) {
+            self.undecided.extend(slot.members);
+            self.policy_changed(&slot.policy);
         }
     }
 
-    fn policy_changed(&mut self, id: &PolicyId) {
+    /// The policy as it is now makes a new program. Only pods that it concerns, or did, are decided anew.
+    fn policy_changed(&mut self, policy: &Policy) {
         self.stale.program = true;
-        match id.kind {
-            PolicyKind::ClusterPodPolicy => self.stale.pods = Affected::All,
-            PolicyKind::PodPolicy => self.stale.pods.add(&id.namespace),
-        }
+        let id = policy.id();
+        self.undecided.extend(self.policies.get(id).iter().flat_map(|before| &before.members).cloned());
+        let concerned = self.pods_in_scope(id).filter(|(_, slot)| policy.may_concern(&slot.pod)).map(|(key, _)| key.clone());
+        let concerned: Vec<_> = concerned.collect();
+        self.undecided.extend(concerned);
+    }
+
+    /// The pods of a namespace, or all for a cluster-scoped policy.
+    fn pods_in_scope(&self, id: &PolicyId) -> impl Iterator<Item = (&Key, &PodSlot)> {
+        let from = Key { namespace: id.namespace.clone(), name: String::new() };
+        let namespace = id.namespace.clone();
+        let is_namespaced = match id.kind {
+            PolicyKind::PodPolicy => true,
+            PolicyKind::ClusterPodPolicy => false,
+        };
+        self.pods.range(from..).take_while(move |(key, _)| !is_namespaced || key.namespace == namespace)
     }
 
     fn apply_pod(&mut self, mut pod: Pod) {
@@ -448,13 +462,16 @@ impl World {
         self.changed_policies.extend(self.policies.keys().cloned());
     }
 
-    /// Resources that could select pods and may not be seen.
+    /// Resources that could select pods and cannot be seen.
     fn unseen_selectors(&self) -> BTreeSet<String> {
-        let failing = self.sources.iter().filter(|(source, _)| matches!(source.resource, Watchable::Selecting(_)));
-        failing
-            .filter(|(_, state)| matches!(state, SourceState::Failing { failure: Failure::Forbidden { .. }, .. }))
-            .map(|(source, _)| source.to_string())
-            .collect()
+        let selecting = self.sources.iter().filter(|(source, _)| matches!(source.resource, Watchable::Selecting(_)));
+        let unseen = selecting.filter(|(_, state)| match state {
+            SourceState::Waiting | SourceState::Failing { failure: Failure::Forbidden { .. }, .. } => true,
+            // A connection that fails takes away nothing that was seen, and shows nothing that was not.
+            SourceState::Failing { failure: Failure::Other(_), listed_before } => !listed_before,
+            SourceState::Listed | SourceState::Failing { failure: Failure::NotServed, .. } => false,
+        });
+        unseen.map(|(source, _)| source.to_string()).collect()
     }
 
     /// Kinds of policies of which not all have been seen: what they wrote must stay.

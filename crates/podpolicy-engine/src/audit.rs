@@ -22,14 +22,7 @@ pub(crate) fn decide(scene: &Scene<'_>, plan: &MetadataPlan, audits: &[&Arc<Poli
 /// The pod once the plan is written, with everything on it counted as its own.
 fn as_it_is(pod: &Pod, plan: &MetadataPlan) -> Pod {
     let mut pod = pod.clone();
-    for (values, changes) in [(&mut pod.labels, &plan.labels), (&mut pod.annotations, &plan.annotations)] {
-        for (key, value) in changes {
-            match value {
-                Some(value) => values.insert(key.clone(), value.clone()),
-                None => values.remove(key),
-            };
-        }
-    }
+    plan.apply(&mut pod);
     pod.annotations.remove(APPLIED_ANNOTATION);
     pod
 }

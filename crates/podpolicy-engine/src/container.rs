@@ -17,10 +17,8 @@ use crate::{
 
 /// What a field ends up with, and where from.
 struct Settled<T> {
-    value: Option<T>,
+    value: T,
     source: Source,
-    /// The policy that wins the field.
-    winner: usize,
 }
 
 /// Decides the grace period, and each probe and hook of each eligible container.
@@ -51,22 +49,18 @@ fn decide_grace_period(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'
             None => claims.push((index, seconds)),
         }
     }
-    let Some((&(winner, wanted), losers)) = claims.split_first() else { return current };
-    for &(loser, other) in losers {
-        if other != wanted {
-            ledger.overridden(&Field::GracePeriod, winner, loser, &Value::Seconds(wanted));
-        }
-    }
+    let Some(&(winner, wanted)) = claims.first() else { return current };
+    let policies = ledger.contest(&Field::GracePeriod, &claims, |a, b| a == b, |&seconds| Value::Seconds(seconds));
     let settled = if own == wanted || is_kept(winner) {
         if own != wanted {
-            ledger.kept(winner, Field::GracePeriod, format!("the workload declares {own}, the policy {wanted}"));
+            ledger.kept(&policies, &Field::GracePeriod, &format!("the workload declares {own}, the policy {wanted}"));
         }
-        Settled { value: Some(own), source: Source::Workload, winner }
+        Settled { value: own, source: Source::Workload }
     } else {
-        Settled { value: Some(wanted), source: by(scene, winner), winner }
+        Settled { value: wanted, source: by(scene, winner) }
     };
-    let seconds = settled.value.unwrap_or(current);
-    settle(Field::GracePeriod, settled, Some(&current), Value::Seconds, ledger);
+    let seconds = settled.value;
+    settle(Field::GracePeriod, settled, Some(&current), Value::Seconds, &policies, ledger);
     seconds
 }
 
@@ -123,15 +117,10 @@ fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind:
     if own.is_none() {
         leave_tuning_out(scene, &field, &mut claims, ledger);
     }
-    let Some(&(winner, wanted)) = claims.first() else { return };
-    let settled = settle_probe(scene, &field, winner, wanted, own.as_ref(), ledger);
-    let winning = Value::Probe(Box::new(wanted.clone()));
-    for &(loser, other) in &claims[1..] {
-        if (other.has_handler(), defaulted(other)) != (wanted.has_handler(), defaulted(wanted)) {
-            ledger.overridden(&field, winner, loser, &winning);
-        }
-    }
-    settle(field, settled, current.as_ref(), |probe| Value::Probe(Box::new(probe)), ledger);
+    let Some(&(_, wanted)) = claims.first() else { return };
+    let policies = ledger.contest(&field, &claims, |a, b| wants_the_same(a, b), |&probe| Value::Probe(Box::new(probe.clone())));
+    let settled = settle_probe(scene, &field, &policies, wanted, own.as_ref(), ledger);
+    settle(field, settled, current.as_ref(), |probe| Value::Probe(Box::new(probe)), &policies, ledger);
 }
 
 /// Where the container has no probe of its own there is nothing to tune, whether or not another policy supplies one.
@@ -145,43 +134,51 @@ fn leave_tuning_out(scene: &Scene<'_>, field: &Field, claims: &mut Vec<(usize, &
             Some(policy) => {
                 format!("{policy} supplies the probe, and a probe without a handler only tunes the container's own; set the numbers there")
             }
-            None => "the container has no probe to tune; give the policy's probe a handler (httpGet, tcpSocket, grpc or exec)".to_owned(),
+            None => "the container has no probe of its own to tune; give the policy's probe a handler (httpGet, tcpSocket, grpc or exec)"
+                .to_owned(),
         };
         ledger.report(index, FindingReason::NoProbeToTune, field.clone(), message);
         false
     });
 }
 
+/// Whether two policies want the same probe. Tuning says nothing about the numbers that it leaves out, so that they have no
+/// defaults.
+fn wants_the_same(one: &Probe, other: &Probe) -> bool {
+    if one.has_handler() && other.has_handler() { defaulted(one) == defaulted(other) } else { one == other }
+}
+
 fn settle_probe(
     scene: &Scene<'_>,
     field: &Field,
-    winner: usize,
+    policies: &[usize],
     wanted: &Probe,
     own: Option<&Probe>,
     ledger: &mut Ledger<'_>,
 ) -> Settled<Probe> {
+    let winner = policies[0];
     let precedence = scene.policies[winner].precedence();
-    let from_workload = |own: &Probe| Settled { value: Some(own.clone()), source: Source::Workload, winner };
+    let from_workload = |own: &Probe| Settled { value: own.clone(), source: Source::Workload };
     let Some(own) = own else {
-        return Settled { value: Some(defaulted(wanted)), source: by(scene, winner), winner };
+        return Settled { value: defaulted(wanted), source: by(scene, winner) };
     };
     if !wanted.has_handler() {
         let tuned = tune(own, wanted, precedence);
         if !tuned.kept.is_empty() {
-            ledger.kept(winner, field.clone(), format!("the workload declares {} itself", tuned.kept.join(", ")));
+            ledger.kept(policies, field, &format!("the workload declares {} itself", tuned.kept.join(", ")));
         }
         let source = if tuned.probe == *own { Source::Workload } else { by(scene, winner) };
-        return Settled { value: Some(tuned.probe), source, winner };
+        return Settled { value: tuned.probe, source };
     }
     if *own == defaulted(wanted) {
         return from_workload(own);
     }
     match precedence {
         Precedence::Workload => {
-            ledger.kept(winner, field.clone(), "the workload declares one itself".to_owned());
+            ledger.kept(policies, field, "the workload declares one itself");
             from_workload(own)
         }
-        Precedence::Policy => Settled { value: Some(defaulted(wanted)), source: by(scene, winner), winner },
+        Precedence::Policy => Settled { value: defaulted(wanted), source: by(scene, winner) },
     }
 }
 
@@ -198,24 +195,19 @@ fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: 
         }
     }
     let Some((winner, wanted)) = claims.first() else { return };
-    let winning = Value::Hook(Box::new(wanted.clone()));
-    for (loser, other) in &claims[1..] {
-        if other != wanted {
-            ledger.overridden(&field, *winner, *loser, &winning);
-        }
-    }
+    let policies = ledger.contest(&field, &claims, |a, b| a == b, |hook| Value::Hook(Box::new(hook.clone())));
     let own = own::<LifecycleHandler>(record, &field, current.clone()).map(|hook| defaulted_hook(&hook));
     let keeps = own.as_ref().filter(|own| *own == wanted || scene.policies[*winner].precedence() == Precedence::Workload);
     let settled = match keeps {
         Some(own) => {
             if own != wanted {
-                ledger.kept(*winner, field.clone(), "the workload declares one itself".to_owned());
+                ledger.kept(&policies, &field, "the workload declares one itself");
             }
-            Settled { value: Some(own.clone()), source: Source::Workload, winner: *winner }
+            Settled { value: own.clone(), source: Source::Workload }
         }
-        None => Settled { value: Some(wanted.clone()), source: by(scene, *winner), winner: *winner },
+        None => Settled { value: wanted.clone(), source: by(scene, *winner) },
     };
-    settle(field, settled, current.as_ref(), |hook| Value::Hook(Box::new(hook)), ledger);
+    settle(field, settled, current.as_ref(), |hook| Value::Hook(Box::new(hook)), &policies, ledger);
 }
 
 /// The value that the workload declares: what the record says a policy replaced, or what is there.
@@ -234,10 +226,17 @@ fn by(scene: &Scene<'_>, winner: usize) -> Source {
 }
 
 /// Notes what the field ends up with, and whether the pod must be replaced to get it.
-fn settle<T: PartialEq>(field: Field, settled: Settled<T>, current: Option<&T>, to_value: impl Fn(T) -> Value, ledger: &mut Ledger<'_>) {
-    let done = settled.value.as_ref() == current;
+fn settle<T: PartialEq>(
+    field: Field,
+    settled: Settled<T>,
+    current: Option<&T>,
+    to_value: impl Fn(T) -> Value,
+    policies: &[usize],
+    ledger: &mut Ledger<'_>,
+) {
+    let done = Some(&settled.value) == current;
     if !done {
-        ledger.outdated(settled.winner);
+        ledger.outdated(policies);
     }
-    ledger.fields.push(FieldOutcome { field, value: settled.value.map(to_value), source: settled.source, done });
+    ledger.fields.push(FieldOutcome { field, value: Some(to_value(settled.value)), source: settled.source, done });
 }

@@ -81,14 +81,18 @@ impl<'a> Ledger<'a> {
         Self { policies, pages, conflicts: Vec::new(), fields: Vec::new() }
     }
 
-    /// Notes that a label or annotation of the policy must still be written.
-    pub(crate) fn pending(&mut self, policy: usize) {
-        self.pages[policy].pending = true;
+    /// Notes that a label or annotation of the policies must still be written.
+    pub(crate) fn pending(&mut self, policies: &[usize]) {
+        for &policy in policies {
+            self.pages[policy].pending = true;
+        }
     }
 
-    /// Notes that the pod must be replaced to get a setting of the policy.
-    pub(crate) fn outdated(&mut self, policy: usize) {
-        self.pages[policy].outdated = true;
+    /// Notes that the pod must be replaced to get a setting of the policies.
+    pub(crate) fn outdated(&mut self, policies: &[usize]) {
+        for &policy in policies {
+            self.pages[policy].outdated = true;
+        }
     }
 
     /// Notes that the policy's value is withheld.
@@ -102,13 +106,41 @@ impl<'a> Ledger<'a> {
         self.pages[policy].findings.push(Finding { reason, field, refused: false, message: message.into() });
     }
 
-    /// Notes that the workload's value stays.
-    pub(crate) fn kept(&mut self, policy: usize, field: Field, what: String) {
-        self.report(policy, FindingReason::Kept, field, what + "; set precedence: Policy to replace it");
+    /// Notes that the workload's value stays, for the policy that wins the field and those that want the same.
+    pub(crate) fn kept(&mut self, policies: &[usize], field: &Field, what: &str) {
+        let Some((&winner, others)) = policies.split_first() else { return };
+        self.report(winner, FindingReason::Kept, field.clone(), format!("{what}; set precedence: Policy to replace it"));
+        let id = self.policies[winner].id();
+        for &other in others {
+            let message =
+                format!("{what}, and {id}, which wants the same, goes first and keeps it; set precedence: Policy there to replace it");
+            self.report(other, FindingReason::Kept, field.clone(), message);
+        }
+    }
+
+    /// Lets the first claim on a field win. Those that want something else are overridden. Returns the winner, and after
+    /// it those that want the same.
+    pub(crate) fn contest<T>(
+        &mut self,
+        field: &Field,
+        claims: &[(usize, T)],
+        is_same: impl Fn(&T, &T) -> bool,
+        value: impl Fn(&T) -> Value,
+    ) -> Vec<usize> {
+        let Some(((winner, wanted), others)) = claims.split_first() else { return Vec::new() };
+        let mut agreeing = vec![*winner];
+        for (loser, other) in others {
+            if is_same(wanted, other) {
+                agreeing.push(*loser);
+            } else {
+                self.overridden(field, *winner, *loser, &value(wanted));
+            }
+        }
+        agreeing
     }
 
     /// Notes that one policy wins a field from another with another value.
-    pub(crate) fn overridden(&mut self, field: &Field, winner: usize, loser: usize, value: &Value) {
+    fn overridden(&mut self, field: &Field, winner: usize, loser: usize, value: &Value) {
         let (winning, losing) = (self.policies[winner], self.policies[loser]);
         let why = if winning.priority() == losing.priority() {
             format!("both have priority {}", winning.priority())

@@ -61,8 +61,9 @@ struct Decided {
     value: Option<String>,
     /// The record of it; none when the value is the pod's own.
     entry: Option<Entry>,
-    /// The policy that the key is attributed to: the winner, or the one that wrote what is taken back.
-    policy: Option<usize>,
+    /// The policies that the key is attributed to: the winner and then those that want the same, or the one that wrote what
+    /// is taken back.
+    policies: Vec<usize>,
 }
 
 /// What becomes of all keys that policies speak of or that are recorded.
@@ -77,7 +78,8 @@ impl Metadata {
     pub(crate) fn restores(&self, field: &Field, scene: &Scene<'_>) -> bool {
         let decided = self.keys.iter().find(|decided| decided.field == *field);
         decided.is_some_and(|decided| {
-            decided.entry.is_some() && decided.policy.is_some_and(|policy| scene.policies[policy].precedence() == Precedence::Policy)
+            decided.entry.is_some()
+                && decided.policies.first().is_some_and(|&winner| scene.policies[winner].precedence() == Precedence::Policy)
         })
     }
 
@@ -124,13 +126,14 @@ impl Metadata {
             if current != decided.value.as_ref() {
                 target.insert(key.clone(), decided.value.clone());
             }
-            if let Some(policy) = decided.policy.filter(|_| !done) {
-                ledger.pending(policy);
+            if !done {
+                ledger.pending(&decided.policies);
             }
+            let writer = decided.entry.as_ref().filter(|entry| decided.value.as_ref() == Some(&entry.value));
             ledger.fields.push(FieldOutcome {
                 field: decided.field.clone(),
                 value: decided.value.clone().map(Value::Text),
-                source: decided.entry.as_ref().map_or(Source::Workload, |entry| Source::Policy(entry.by.clone())),
+                source: writer.map_or(Source::Workload, |entry| Source::Policy(entry.by.clone())),
                 done,
             });
         }
@@ -176,11 +179,11 @@ pub(crate) fn decide(scene: &Scene<'_>, own: &Own, record: &Record, ledger: &mut
         if claims.contains_key(&field) {
             continue;
         }
-        let policy = scene.policies.iter().position(|policy| policy.in_record() == entry.by);
+        let policies = scene.policies.iter().position(|policy| policy.in_record() == entry.by).into_iter().collect();
         let decided = if held.contains(&field) {
-            Decided { field, value: on_pod.get(key).cloned(), entry: Some(entry.clone()), policy }
+            Decided { field, value: on_pod.get(key).cloned(), entry: Some(entry.clone()), policies }
         } else {
-            Decided { field, value: own.get(key).cloned(), entry: None, policy }
+            Decided { field, value: own.get(key).cloned(), entry: None, policies }
         };
         keys.push(decided);
     }
@@ -250,11 +253,7 @@ fn label_is_allowed(
 /// The first claim wins; precedence decides between it and what the pod has of its own.
 fn resolve(scene: &Scene<'_>, own: &Own, field: &Field, claims: &[(usize, &str)], ledger: &mut Ledger<'_>) -> Decided {
     let (winner, value) = claims[0];
-    for &(loser, other) in &claims[1..] {
-        if other != value {
-            ledger.overridden(field, winner, loser, &Value::Text(value.to_owned()));
-        }
-    }
+    let policies = ledger.contest(field, claims, |a, b| a == b, |value| Value::Text((*value).to_owned()));
     let own = match field {
         Field::Label(key) => own.labels.get(key),
         Field::Annotation(key) => own.annotations.get(key),
@@ -264,23 +263,21 @@ fn resolve(scene: &Scene<'_>, own: &Own, field: &Field, claims: &[(usize, &str)]
     let kept = own.filter(|own| own.as_str() == value || policy.precedence() == Precedence::Workload);
     if let Some(kept) = kept {
         if kept != value {
-            ledger.kept(winner, field.clone(), format!("the pod says {kept:?}, the policy {value:?}"));
+            ledger.kept(&policies, field, &format!("the pod says {kept:?}, the policy {value:?}"));
         }
-        return Decided { field: field.clone(), value: Some(kept.clone()), entry: None, policy: Some(winner) };
+        return Decided { field: field.clone(), value: Some(kept.clone()), entry: None, policies };
     }
     let entry = Entry { by: policy.in_record().to_owned(), value: value.to_owned(), was: own.cloned() };
-    Decided { field: field.clone(), value: Some(value.to_owned()), entry: Some(entry), policy: Some(winner) }
+    Decided { field: field.clone(), value: Some(value.to_owned()), entry: Some(entry), policies }
 }
 
 /// Leaves out what would make the pod's annotations larger than Kubernetes allows: first annotations, then labels (for
 /// their record), those of the last policies first.
 fn fit(metadata: &mut Metadata, own: &Own, old: &Record, ledger: &mut Ledger<'_>) {
     while !metadata.record.is_empty() && metadata.annotations_size(own) > ANNOTATIONS_LIMIT {
-        let last = metadata
-            .keys
-            .iter_mut()
-            .filter(|decided| decided.entry.is_some())
-            .max_by_key(|decided| (matches!(decided.field, Field::Annotation(_)), decided.policy, decided.field.clone()));
+        let last = metadata.keys.iter_mut().filter(|decided| decided.entry.is_some()).max_by_key(|decided| {
+            (matches!(decided.field, Field::Annotation(_)), decided.policies.first().copied(), decided.field.clone())
+        });
         let Some(decided) = last else { return };
         let own = match &decided.field {
             Field::Label(key) => own.labels.get(key),
@@ -289,7 +286,7 @@ fn fit(metadata: &mut Metadata, own: &Own, old: &Record, ledger: &mut Ledger<'_>
         };
         decided.entry = None;
         decided.value = own.cloned();
-        if let Some(policy) = decided.policy {
+        for &policy in &decided.policies {
             ledger.refuse(policy, decided.field.clone(), refusal::too_large(ANNOTATIONS_LIMIT));
         }
         metadata.record = metadata.to_record(old);

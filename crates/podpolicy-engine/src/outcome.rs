@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use podpolicy_api::FindingReason;
 
-use crate::{Field, Policy, PolicyId, Value};
+use crate::{Field, Pod, Policy, PolicyId, Value};
 
 /// What policies do to one pod.
 #[derive(Clone, Debug, Default)]
@@ -110,5 +110,17 @@ impl MetadataPlan {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.annotations.is_empty()
+    }
+
+    /// Makes the pod what the API server stores once the plan is written.
+    pub fn apply(&self, pod: &mut Pod) {
+        for (values, changes) in [(&mut pod.labels, &self.labels), (&mut pod.annotations, &self.annotations)] {
+            for (key, change) in changes {
+                match change {
+                    Some(value) => values.insert(key.clone(), value.clone()),
+                    None => values.remove(key),
+                };
+            }
+        }
     }
 }

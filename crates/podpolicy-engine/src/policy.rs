@@ -1,13 +1,21 @@
 //! A policy of either kind, parsed once: identity, rank among others, selector, and rules ready to be looked up.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use jiff::Timestamp;
 use podpolicy_api::{
-    ClusterPodPolicy, ContainerRule, Enforcement, LabelSelector, LifecycleHandler, Operator, PodPolicy, PolicyRules, Precedence, Probe,
+    APPLIED_ANNOTATION, ClusterPodPolicy, ContainerRule, Enforcement, LabelSelector, LifecycleHandler, Operator, PodPolicy, PolicyRules,
+    Precedence, Probe,
 };
 
-use crate::{HookKind, ProbeKind, Selector, glob};
+use crate::{
+    HookKind, Pod, ProbeKind, Record, Selector, glob,
+    metadata::{self, Own},
+};
 
 /// The most that all annotations of a pod may take, in bytes of keys and values (Kubernetes' `TotalAnnotationSizeLimitB`).
 pub(crate) const ANNOTATIONS_LIMIT: usize = 256 * 1024;
@@ -119,6 +127,21 @@ impl Policy {
             rules: rules.clone(),
             problems,
         }
+    }
+
+    /// Whether a change of the policy can change what is decided about a pod in its scope: it wrote something there, or can
+    /// select the pod. Cheaper than deciding; says yes when in doubt.
+    pub fn may_concern(&self, pod: &Pod) -> bool {
+        if self.selector.matches(&pod.labels) {
+            return true;
+        }
+        if !pod.annotations.get(APPLIED_ANNOTATION).is_some_and(|record| record.contains(self.in_record()) || record.contains("\"labels\""))
+        {
+            return false;
+        }
+        let record = Record::of(pod);
+        let wrote = record.labels.values().chain(record.annotations.values()).any(|entry| entry.by == self.in_record);
+        wrote || !metadata::drifted(pod, &record).is_empty() || self.selector.matches(&Own::of(pod, &record, &BTreeSet::new()).labels)
     }
 
     /// Which policy it is.

@@ -16,6 +16,9 @@ pub(crate) fn defaulted(probe: &Probe) -> Probe {
     if let Some(http) = &mut probe.http_get {
         default_http(http);
     }
+    if let Some(tcp) = &mut probe.tcp_socket {
+        tcp.host = tcp.host.take().filter(|host| !host.is_empty());
+    }
     if let Some(grpc) = &mut probe.grpc {
         grpc.service.get_or_insert_default();
     }
@@ -37,6 +40,7 @@ fn default_http(http: &mut HttpGetAction) {
         path.push('/');
     }
     http.scheme.get_or_insert(Scheme::Http);
+    http.host = http.host.take().filter(|host| !host.is_empty());
 }
 
 /// What tuning makes of a container's own probe.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use podpolicy_api::{ClusterPodPolicy, PodPolicy};
-use podpolicy_engine::{Exec, NamespaceFacts, Pod, Policy, Program, Settings};
+use podpolicy_engine::{Exec, NamespaceFacts, Pod, Policy, PolicyKind, Program, Settings};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -44,6 +44,8 @@ struct Facts {
     exec_is_vouched: bool,
     #[serde(default)]
     unseen_selectors: BTreeSet<String>,
+    #[serde(default)]
+    unseen_kinds: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +88,7 @@ impl Given {
             protected_keys: facts.protected_keys.clone(),
             exec: if facts.exec_is_vouched { Exec::Vouched } else { Exec::Refused },
             unseen_selectors: facts.unseen_selectors.clone(),
+            unseen_kinds: facts.unseen_kinds.iter().map(|kind| kind_of(kind)).collect(),
         };
         Program::new(policies, known.into_iter().collect(), settings)
     }
@@ -113,6 +116,14 @@ fn policy_of(manifest: &Json, folder: &Path) -> Policy {
     let understood = understood.unwrap();
     assert!(cluster::is_part_of(manifest, &understood), "{}: policies.yaml: a field is misspelt:\n{manifest:#}", folder.display());
     policy
+}
+
+fn kind_of(name: &str) -> PolicyKind {
+    match name {
+        "PodPolicy" => PolicyKind::PodPolicy,
+        "ClusterPodPolicy" => PolicyKind::ClusterPodPolicy,
+        other => panic!("{other} is no kind of policy"),
+    }
 }
 
 fn yes() -> bool {

@@ -28,7 +28,7 @@ pub fn check(behaviour: &str) {
     if wanted.as_ref() == Some(&seen) {
         return;
     }
-    let seen = serde_saphyr::to_string(&seen).unwrap();
+    let seen = serde_saphyr::to_string(&seen.in_short()).unwrap();
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&file, seen).unwrap();
         return;

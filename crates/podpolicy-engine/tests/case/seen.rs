@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::given::Given;
-use crate::cluster;
 
 /// What is seen when a case is decided.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -81,7 +80,8 @@ impl Seen {
         let outcome = program.decide(&given.pod);
         let backwards = given.program(given.policies.iter().rev().cloned()).decide(&given.pod);
         assert_eq!(format!("{outcome:?}"), format!("{backwards:?}"), "the order of the policies matters");
-        let pod = cluster::patched(&given.pod, &outcome.metadata);
+        let mut pod = given.pod.clone();
+        outcome.metadata.apply(&mut pod);
         let again = program.decide(&pod);
         assert!(again.metadata.is_empty(), "a second pass writes {:?}", again.metadata);
         let record = pod.annotations.get(APPLIED_ANNOTATION).map(|text| match serde_json::from_str::<Record>(text) {
@@ -117,6 +117,16 @@ impl Seen {
                 if finding.says.contains(&wanted.says) {
                     finding.says.clone_from(&wanted.says);
                 }
+            }
+        }
+        self
+    }
+
+    /// The same with the first part of each message, which says what happened; the rest says what to do.
+    pub fn in_short(mut self) -> Self {
+        for finding in self.verdicts.iter_mut().flat_map(|verdict| &mut verdict.findings) {
+            if let Some((what, _)) = finding.says.split_once("; ") {
+                finding.says = what.to_owned();
             }
         }
         self

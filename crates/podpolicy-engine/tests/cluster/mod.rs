@@ -1,9 +1,8 @@
-//! What tests share: the part of a cluster around the engine. Manifests become facts, and a plan becomes the pod that an API
-//! server would store.
+//! What tests share: manifests, as clusters hold them, become facts.
 
 use std::collections::BTreeMap;
 
-use podpolicy_engine::{MetadataPlan, Pod, Reach, Reader, selector_use};
+use podpolicy_engine::{Reach, Reader, selector_use};
 use serde_json::Value as Json;
 
 /// Who reads which label key in a namespace, of all the objects in the cluster.
@@ -27,20 +26,6 @@ pub fn readers(objects: &[Json], namespace: &str, labels: &BTreeMap<String, Stri
         readers.dedup();
     }
     readers
-}
-
-/// The pod once the plan is written.
-pub fn patched(pod: &Pod, plan: &MetadataPlan) -> Pod {
-    let mut pod = pod.clone();
-    for (values, changes) in [(&mut pod.labels, &plan.labels), (&mut pod.annotations, &plan.annotations)] {
-        for (key, change) in changes {
-            match change {
-                Some(value) => values.insert(key.clone(), value.clone()),
-                None => values.remove(key),
-            };
-        }
-    }
-    pod
 }
 
 /// Whether the whole says all that the part says.

@@ -1,0 +1,435 @@
+//! The operator with less than all rights: it needs none but those in `config/rbac`; without one of them it goes on with what it can
+//! do, says which is missing, and needs no restart once it is granted.
+//!
+//! An operator for the whole cluster acts in the namespaces of all tests, so that one test runs at a time.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+
+use anyhow::Context as _;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use podpolicy_api::{ClusterPodPolicy, FindingReason, PodPolicy, PodPolicyStatus};
+use podpolicy_controller::Config;
+use podpolicy_e2e::objects::{self, apply};
+use podpolicy_e2e::policies::{condition, settled, status, verdict};
+use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
+use podpolicy_e2e::{ControlPlane, InProcess, Options, Proxy, TestNamespace};
+use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tracing::subscriber::DefaultGuard;
+
+/// What the policies of these tests set: the one of the namespace, and the one of the cluster.
+const OWN: [(&str, &str); 2] = [("labels", "team"), ("annotations", "example.com/own")];
+const CLUSTER: [(&str, &str); 2] = [("labels", "org"), ("annotations", "example.com/cluster")];
+
+/// The resources whose objects may select pods, as messages name them.
+const SELECTING: [&str; 9] = [
+    "services",
+    "networkpolicies.networking.k8s.io",
+    "poddisruptionbudgets.policy",
+    "deployments.apps",
+    "replicasets.apps",
+    "statefulsets.apps",
+    "daemonsets.apps",
+    "jobs.batch",
+    "replicationcontrollers",
+];
+
+#[tokio::test]
+async fn rights_of_the_manifests_are_enough() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.operator_without(&[]).await?;
+    scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+    scene.own_is_in_force().await?;
+    scene.cluster_is_in_force().await?;
+
+    scene.policies().delete("own", &DeleteParams::default()).await?;
+    scene.wait_for(&CLUSTER, &OWN).await?;
+    let log = scene.log();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn selectors_that_cannot_be_listed_withhold_labels_and_nothing_else() -> anyhow::Result<()> {
+    for resource in SELECTING {
+        let scene = Scene::set().await?;
+        let operator = scene.operator_without(&[("list", resource)]).await?;
+        scene.labels_are_withheld(resource, "list").await.with_context(|| format!("without list on {resource}"))?;
+        if resource == "services" {
+            scene.grant(&[]).await?;
+            scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+            scene.own_is_in_force().await?;
+        }
+        operator.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn selectors_that_cannot_be_watched_withhold_labels_until_they_can() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.operator_without(&[("watch", "services")]).await?;
+    scene.wait_for_log("may not watch services").await?;
+    scene.grant(&[]).await?;
+    scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+    scene.own_is_in_force().await?;
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn selectors_that_cannot_be_listed_are_not_forgotten_when_the_connection_fails() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.grant(&[("list", "services")]).await?;
+    let door = Proxy::to(scene.plane, true).await?;
+    let mut config = door.config(scene.plane)?;
+    config.auth_info.impersonate = Some(scene.user.clone());
+    let operator = InProcess::start(Client::try_from(config)?, Config::default()).await?;
+    scene.labels_are_withheld("services", "list").await?;
+
+    door.close();
+    scene.wait_for_log("could not watch services").await?;
+    scene.create_pod("later").await?;
+    door.open();
+    let (labels, annotations): (Vec<_>, Vec<_>) = [OWN, CLUSTER].concat().into_iter().partition(|(map, _)| *map == "labels");
+    scene.wait_for_on("later", &annotations, &labels).await?;
+    scene.wait_for(&annotations, &labels).await?;
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn pods_that_cannot_be_listed_are_missed_by_name() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.operator_without(&[("list", "pods")]).await?;
+    scene.both_are_forbidden("list pods").await?;
+    scene.wait_for_log("may not list pods").await?;
+
+    scene.grant(&[]).await?;
+    scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+    scene.own_is_in_force().await?;
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn pods_that_cannot_be_watched_are_done_once_and_followed_when_they_can() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.operator_without(&[("watch", "pods")]).await?;
+    scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+    scene.both_are_forbidden("watch pods").await?;
+    scene.wait_for_log("may not watch pods").await?;
+
+    scene.create_pod("later").await?;
+    scene.grant(&[]).await?;
+    scene.wait_for_on("later", &[OWN, CLUSTER].concat(), &[]).await?;
+    scene.own_is_in_force().await?;
+    scene.cluster_is_in_force().await?;
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn pods_that_cannot_be_patched_are_pending_until_they_can() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.operator_without(&[("patch", "pods")]).await?;
+    let forbidden = |status: &_| verdict(status, "Ready") == "False Forbidden";
+    let status_of_own = status(&scene.policies(), "own", "forbidden", forbidden).await?;
+    assert_eq!(status_of_own.pods.unwrap().pending, 1, "{status_of_own:#?}");
+    assert_eq!(verdict(&status_of_own, "Stalled"), "True Forbidden");
+    let message = &condition(&status_of_own, "Ready").unwrap().message;
+    assert!(message.contains("cannot patch resource \"pods\"") && message.contains("grant the operator patch on pods"), "{message}");
+    let finding = status_of_own.findings.iter().find(|finding| finding.reason == FindingReason::WriteFailed);
+    assert_eq!(finding.map(|finding| finding.example.as_str()), Some("web"), "{status_of_own:#?}");
+    scene.wait_for_log("could not patch pod").await?;
+
+    scene.grant(&[]).await?;
+    scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+    scene.own_is_in_force().await?;
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn status_that_cannot_be_written_holds_up_no_pod() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.operator_without(&[("patch", "podpolicies.podpolicy.dev/status")]).await?;
+    scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+    settled(&scene.cluster_policies(), "cluster", 1).await?;
+    scene.wait_for_log("could not write status").await?;
+    scene.wait_for_log("cannot patch resource \"podpolicies/status\"").await?;
+
+    scene.grant(&[]).await?;
+    scene.own_is_in_force().await?;
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn policies_of_one_kind_that_cannot_be_listed_stop_neither_the_other_kind_nor_what_they_wrote() -> anyhow::Result<()> {
+    for (resource, unseen, seen) in
+        [("podpolicies.podpolicy.dev", OWN, CLUSTER), ("clusterpodpolicies.podpolicy.dev", CLUSTER, OWN), ("namespaces", CLUSTER, OWN)]
+    {
+        let scene = Scene::set().await?;
+        let operator = scene.operator_without(&[]).await?;
+        scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+        operator.stop().await?;
+
+        scene.grant(&[("list", resource)]).await?;
+        scene.is_denied("list", resource).await?;
+        let operator = scene.operator().await?;
+        scene.create_pod("later").await?;
+        scene.wait_for_on("later", &seen, &unseen).await.with_context(|| format!("without list on {resource}"))?;
+        scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await.with_context(|| format!("without list on {resource}"))?;
+        scene.wait_for_log(&format!("may not list {resource}")).await?;
+
+        scene.grant(&[]).await?;
+        scene.wait_for_on("later", &[OWN, CLUSTER].concat(), &[]).await.with_context(|| format!("with list on {resource} again"))?;
+        operator.stop().await?;
+    }
+    Ok(())
+}
+
+/// The control plane for as long as one test has it to itself, with a namespace, a pod, a policy of each kind, and a user for the operator.
+struct Scene {
+    // Dropped in this order: the namespace while it is still this test's turn.
+    namespace: TestNamespace,
+    client: Client,
+    plane: &'static ControlPlane,
+    user: String,
+    log: Log,
+    _logging: DefaultGuard,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Scene {
+    async fn set() -> anyhow::Result<Self> {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
+        let turn = TURN.lock().await;
+        let start = || ControlPlane::start(Options { crds: true, controller_manager: false });
+        let plane = PLANE.get_or_try_init(start).await?;
+        let namespace = TestNamespace::create(&plane.config(), "rights").await?;
+        let (log, logging) = Log::start();
+        let user = format!("operator-of-{namespace}");
+        let scene = Self { namespace, client: plane.client(), plane, user, log, _logging: logging, _turn: turn };
+        scene.cluster_policies().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        scene.create_pod("web").await?;
+        let policies = "
+            apiVersion: podpolicy.dev/v1alpha1
+            kind: PodPolicy
+            metadata: { name: own }
+            spec: { selector: {}, labels: { team: shop }, annotations: { example.com/own: 'yes' } }
+            ---
+            apiVersion: podpolicy.dev/v1alpha1
+            kind: ClusterPodPolicy
+            metadata: { name: cluster }
+            spec: { selector: {}, labels: { org: acme }, annotations: { example.com/cluster: 'yes' } }
+        ";
+        apply(&scene.client, scene.namespace.name(), policies).await?;
+        Ok(scene)
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), self.namespace.name())
+    }
+
+    fn policies(&self) -> Api<PodPolicy> {
+        Api::namespaced(self.client.clone(), self.namespace.name())
+    }
+
+    fn cluster_policies(&self) -> Api<ClusterPodPolicy> {
+        Api::all(self.client.clone())
+    }
+
+    async fn create_pod(&self, name: &str) -> anyhow::Result<()> {
+        self.pods().create(&PostParams::default(), &objects::pod(name, &[])).await?;
+        Ok(())
+    }
+
+    /// An operator with the rights of the manifests, less these.
+    async fn operator_without(&self, missing: &[(&str, &str)]) -> anyhow::Result<InProcess> {
+        self.grant(missing).await?;
+        self.operator().await
+    }
+
+    /// An operator with the rights that were granted last.
+    async fn operator(&self) -> anyhow::Result<InProcess> {
+        InProcess::start(self.plane.client_as(&self.user, &["system:authenticated"]), Config::default()).await
+    }
+
+    /// Gives the operator's user the rights of the manifests, less these: verb and `resource.group/subresource`.
+    async fn grant(&self, missing: &[(&str, &str)]) -> anyhow::Result<()> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rbac/role.yaml");
+        let mut role: ClusterRole = objects::yaml(&fs::read_to_string(&manifest)?);
+        let mut rules = one_by_one(&role);
+        for (verb, resource) in missing {
+            let rule = rules.iter_mut().find(|rule| name_of(rule) == *resource).with_context(|| format!("no rule for {resource}"))?;
+            let verbs = rule.verbs.len();
+            rule.verbs.retain(|granted| granted != verb);
+            anyhow::ensure!(rule.verbs.len() < verbs, "the manifest does not grant {verb} on {resource}");
+        }
+        rules.retain(|rule| !rule.verbs.is_empty());
+        (role.metadata.name, role.rules) = (Some(self.user.clone()), Some(rules));
+        let mut role = serde_json::to_value(&role)?;
+        role["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
+        role["kind"] = "ClusterRole".into();
+        let roles: Api<ClusterRole> = Api::all(self.client.clone());
+        roles.patch(&self.user, &PatchParams::apply(objects::FIELD_MANAGER).force(), &Patch::Apply(role)).await?;
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": { "name": self.user },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.user },
+            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.user }],
+        });
+        apply(&self.client, "default", &binding.to_string()).await?;
+        // All rights come at once, and no test takes this one.
+        self.wait_for_access("get", "pods", true).await
+    }
+
+    async fn is_denied(&self, verb: &str, resource: &str) -> anyhow::Result<()> {
+        self.wait_for_access(verb, resource, false).await
+    }
+
+    /// Waits until the API server has taken in what was granted.
+    async fn wait_for_access(&self, verb: &str, resource: &str, allowed: bool) -> anyhow::Result<()> {
+        let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
+        let question = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(self.user.clone()),
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some(verb.to_owned()),
+                    resource: Some(plural.to_owned()),
+                    group: Some(group.to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        eventually(&format!("the right to {verb} {resource} to be {allowed}"), DEADLINE, async || {
+            let answer = reviews.create(&PostParams::default(), &question).await?.status;
+            Ok(Seen::when(answer.as_ref().is_some_and(|answer| answer.allowed == allowed), answer))
+        })
+        .await
+    }
+
+    /// Waits until the pod `web` has these keys and lacks those.
+    async fn wait_for(&self, present: &[(&str, &str)], absent: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.wait_for_on("web", present, absent).await
+    }
+
+    async fn wait_for_on(&self, name: &str, present: &[(&str, &str)], absent: &[(&str, &str)]) -> anyhow::Result<()> {
+        let pods = self.pods();
+        eventually(&format!("pod {name} with {present:?} and without {absent:?}"), DEADLINE, async || {
+            let pod = pods.get(name).await?;
+            let has = |(map, key): &(&str, &str)| match *map {
+                "labels" => pod.labels().contains_key(*key),
+                _ => pod.annotations().contains_key(*key),
+            };
+            let done = present.iter().all(has) && !absent.iter().any(has);
+            Ok(Seen::when(done, (pod.labels(), pod.annotations(), self.log.text())))
+        })
+        .await
+    }
+
+    /// Annotations arrive, labels do not, and both the status and the log say what is missing.
+    async fn labels_are_withheld(&self, resource: &str, verb: &str) -> anyhow::Result<()> {
+        let (labels, annotations): (Vec<_>, Vec<_>) = [OWN, CLUSTER].concat().into_iter().partition(|(map, _)| *map == "labels");
+        self.wait_for(&annotations, &labels).await?;
+        let own = settled(&self.policies(), "own", 1).await?;
+        anyhow::ensure!(verdict(&own, "Ready") == "False Refused", "{own:#?}");
+        let finding = own.findings.iter().find(|finding| finding.reason == FindingReason::SelectorsUnknown);
+        let finding = finding.with_context(|| format!("nothing about selectors in {own:#?}"))?;
+        anyhow::ensure!(finding.field == "labels[team]" && finding.message.contains(resource), "{finding:?}");
+        self.wait_for_log(&format!("may not {verb} {resource}")).await
+    }
+
+    async fn own_is_in_force(&self) -> anyhow::Result<()> {
+        let holds = |status: &PodPolicyStatus| verdict(status, "Ready") == "True InForce" && status.findings.is_empty();
+        status(&self.policies(), "own", "in force", holds).await.map(drop)
+    }
+
+    async fn cluster_is_in_force(&self) -> anyhow::Result<()> {
+        let holds = |status: &PodPolicyStatus| verdict(status, "Ready") == "True InForce" && status.findings.is_empty();
+        status(&self.cluster_policies(), "cluster", "in force", holds).await.map(drop)
+    }
+
+    /// Both policies say that the operator may not do this.
+    async fn both_are_forbidden(&self, what: &str) -> anyhow::Result<()> {
+        let says = |status: &_| {
+            let named = condition(status, "Ready").is_some_and(|ready| ready.message.contains(&format!("may not {what}")));
+            named && verdict(status, "Ready") == "False Forbidden" && verdict(status, "Stalled") == "True Forbidden"
+        };
+        status(&self.policies(), "own", &format!("may not {what}"), says).await?;
+        status(&self.cluster_policies(), "cluster", &format!("may not {what}"), says).await?;
+        Ok(())
+    }
+
+    fn log(&self) -> String {
+        self.log.text()
+    }
+
+    async fn wait_for_log(&self, text: &str) -> anyhow::Result<()> {
+        eventually(&format!("a log line with {text:?}"), DEADLINE, async || {
+            let log = self.log.text();
+            Ok(Seen::when(log.contains(text), log))
+        })
+        .await
+    }
+}
+
+/// The rules of a role, one for each resource.
+fn one_by_one(role: &ClusterRole) -> Vec<PolicyRule> {
+    let rules = role.rules.iter().flatten();
+    let each = |rule: &PolicyRule| {
+        let resources = rule.resources.clone().unwrap_or_default();
+        let alone = |resource| PolicyRule { resources: Some(vec![resource]), ..rule.clone() };
+        resources.into_iter().map(alone).collect::<Vec<_>>()
+    };
+    rules.flat_map(each).collect()
+}
+
+/// `resource.group/subresource`, as messages have it.
+fn name_of(rule: &PolicyRule) -> String {
+    let first = |names: &Option<Vec<String>>| names.iter().flatten().next().cloned().unwrap_or_default();
+    let (group, resource) = (first(&rule.api_groups), first(&rule.resources));
+    let (plural, subresource) =
+        resource.split_once('/').map_or((resource.as_str(), String::new()), |(plural, sub)| (plural, format!("/{sub}")));
+    if group.is_empty() { resource } else { format!("{plural}.{group}{subresource}") }
+}
+
+/// What the operator logs on the thread of the test.
+#[derive(Clone, Default)]
+struct Log {
+    text: Arc<StdMutex<Vec<u8>>>,
+}
+
+impl Log {
+    /// Collects for as long as the guard lives.
+    fn start() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let filter = tracing_subscriber::EnvFilter::new("podpolicy_controller=info");
+        let collector = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(collector))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
