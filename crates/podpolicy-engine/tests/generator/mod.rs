@@ -1,0 +1,329 @@
+//! Makes worlds for properties: policies of both kinds, a pod, and what else is in its cluster. Few keys, values, names and
+//! ports, so that they meet often.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use podpolicy_api::{ClusterPodPolicy, PodPolicy};
+use podpolicy_engine::{Exec, NamespaceFacts, Pod, Policy, Program, Settings};
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+
+use crate::cluster;
+
+const LABELS: [&str; 5] = ["app", "team", "tier", "track", "pod-template-hash"];
+const ANNOTATIONS: [&str; 3] = ["note", "example.com/oncall", "kubernetes.io/note"];
+const VALUES: [&str; 3] = ["a", "b", "c"];
+
+/// A pod and what decides about it.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub policies: Vec<Json>,
+    /// Policies that were there before, some of them under the same names.
+    pub earlier: Vec<Json>,
+    pub pod: Json,
+    /// What people did to the pod after that: labels and annotations that they set or removed.
+    pub changes: Vec<Change>,
+    pub surroundings: Surroundings,
+}
+
+/// What is around the pod.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    pub namespace_labels: BTreeMap<String, String>,
+    pub objects: Vec<Json>,
+    pub carried: BTreeSet<(String, String)>,
+    pub exec_is_vouched: bool,
+    pub selectors_are_unseen: bool,
+    pub namespace_is_excluded: bool,
+}
+
+/// A label or annotation that a person set or removed.
+#[derive(Clone, Debug)]
+pub struct Change {
+    is_label: bool,
+    key: &'static str,
+    value: Option<&'static str>,
+}
+
+impl World {
+    /// The pod as its workload made it.
+    pub fn new_pod(&self) -> Pod {
+        Pod::deserialize(&self.pod).unwrap()
+    }
+
+    /// The pod after what the earlier policies and people did to it.
+    pub fn lived_in_pod(&self) -> Pod {
+        let mut pod = self.pod_of_earlier_policies();
+        for Change { is_label, key, value } in &self.changes {
+            let values = if *is_label { &mut pod.labels } else { &mut pod.annotations };
+            match value {
+                Some(value) => values.insert((*key).to_owned(), (*value).to_owned()),
+                None => values.remove(*key),
+            };
+        }
+        pod
+    }
+
+    /// The pod after what the earlier policies did to it.
+    pub fn pod_of_earlier_policies(&self) -> Pod {
+        let mut pod = self.new_pod();
+        self.program_of(&self.earlier).decide(&pod).metadata.apply(&mut pod);
+        pod
+    }
+
+    /// The program of the policies.
+    pub fn program(&self) -> Program {
+        self.program_of(&self.policies)
+    }
+
+    /// The program of other policies in the same surroundings.
+    pub fn program_of<'a>(&self, policies: impl IntoIterator<Item = &'a Json>) -> Program {
+        let Surroundings { namespace_labels, objects, carried, exec_is_vouched, selectors_are_unseen, namespace_is_excluded } =
+            self.surroundings.clone();
+        let readers = cluster::readers(&objects, "shop", &namespace_labels);
+        let facts = NamespaceFacts { labels: namespace_labels, readers, carried };
+        let settings = Settings {
+            excluded_namespaces: namespace_is_excluded.then(|| "shop".to_owned()).into_iter().collect(),
+            exec: if exec_is_vouched { Exec::Vouched } else { Exec::Refused },
+            unseen_selectors: selectors_are_unseen.then(|| "services".to_owned()).into_iter().collect(),
+            ..Settings::default()
+        };
+        let policies = policies.into_iter().map(|policy| Arc::new(policy_of(policy)));
+        Program::new(policies, HashMap::from([("shop".to_owned(), Arc::new(facts))]), settings)
+    }
+}
+
+/// A policy's manifest, parsed.
+pub fn policy_of(manifest: &Json) -> Policy {
+    match manifest["kind"].as_str() {
+        Some("PodPolicy") => Policy::from_namespaced(&PodPolicy::deserialize(manifest).unwrap()),
+        _ => Policy::from_cluster(&ClusterPodPolicy::deserialize(manifest).unwrap()),
+    }
+}
+
+/// Worlds of any kind.
+pub fn worlds() -> impl Strategy<Value = World> {
+    (policies(), policies(), pod(), vec(change(), 0..3), surroundings()).prop_map(|(policies, earlier, pod, changes, surroundings)| World {
+        policies,
+        earlier,
+        pod,
+        changes,
+        surroundings,
+    })
+}
+
+fn policies() -> impl Strategy<Value = Vec<Json>> {
+    vec(policy(), 0..6).prop_map(|policies| {
+        let mut ids = BTreeSet::new();
+        policies
+            .into_iter()
+            .filter(|policy| {
+                ids.insert((
+                    policy["kind"].to_string(),
+                    policy["metadata"]["namespace"].to_string(),
+                    policy["metadata"]["name"].to_string(),
+                ))
+            })
+            .collect()
+    })
+}
+
+fn policy() -> impl Strategy<Value = Json> {
+    let place = prop_oneof![3 => Just(Some("shop")), 1 => Just(Some("bank")), 2 => Just(None)];
+    let created = prop::option::of(select(vec!["2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"]));
+    let identity = (place, select(vec!["one", "two", "three", "four"]), created);
+    let namespaces = prop::option::weighted(0.3, selector(&["env"], &["prod", "test"]));
+    let how = (-1..=1, prop::bool::ANY, prop::bool::weighted(0.2), prop::bool::ANY);
+    let what = (map(&LABELS, 0..4), map(&ANNOTATIONS, 0..3), prop::option::weighted(0.4, select(vec![10, 30, 60])), vec(rule(), 0..3));
+    (identity, selector(&LABELS, &VALUES), namespaces, how, what).prop_map(|(identity, selector, namespaces, how, what)| {
+        let ((place, name, created), (priority, replaces, audits, allows), (labels, annotations, grace, rules)) = (identity, how, what);
+        let mut spec = json!({
+            "selector": selector, "priority": priority, "labels": labels, "annotations": annotations, "allowSelectorImpact": allows,
+            "precedence": if replaces { "Policy" } else { "Workload" }, "enforcement": if audits { "Audit" } else { "Enforce" },
+        });
+        if let Some(grace) = grace {
+            spec["terminationGracePeriodSeconds"] = grace.into();
+        }
+        if !rules.is_empty() {
+            spec["containers"] = rules.into();
+        }
+        let mut metadata = json!({ "name": name });
+        if let Some(created) = created {
+            metadata["creationTimestamp"] = created.into();
+        }
+        match (place, namespaces) {
+            (Some(namespace), _) => metadata["namespace"] = namespace.into(),
+            (None, Some(namespaces)) => spec["namespaceSelector"] = namespaces,
+            (None, None) => {}
+        }
+        let kind = if place.is_some() { "PodPolicy" } else { "ClusterPodPolicy" };
+        json!({ "apiVersion": "podpolicy.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec })
+    })
+}
+
+fn selector(keys: &[&'static str], values: &[&'static str]) -> impl Strategy<Value = Json> + use<> {
+    let (keys, values) = (keys.to_vec(), values.to_vec());
+    let equal = (select(keys.clone()), select(values.clone())).prop_map(|(key, value)| json!({ "matchLabels": { key: value } }));
+    let with_values = (select(keys.clone()), select(vec!["In", "NotIn"]), vec(select(values), 1..3))
+        .prop_map(|(key, operator, values)| json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] }));
+    let without = (select(keys), select(vec!["Exists", "DoesNotExist"]))
+        .prop_map(|(key, operator)| json!({ "matchExpressions": [{ "key": key, "operator": operator }] }));
+    let both = (equal.clone(), with_values.clone()).prop_map(|(mut equal, with_values)| {
+        equal["matchExpressions"] = with_values["matchExpressions"].clone();
+        equal
+    });
+    prop_oneof![2 => Just(json!({})), 2 => equal, 2 => with_values, 1 => without, 1 => both]
+}
+
+fn map(keys: &[&'static str], size: std::ops::Range<usize>) -> impl Strategy<Value = BTreeMap<String, String>> + use<> {
+    let entries = (select(keys.to_vec()), select(VALUES.to_vec())).prop_map(|(key, value)| (key.to_owned(), value.to_owned()));
+    vec(entries, size).prop_map(|entries| entries.into_iter().collect())
+}
+
+fn rule() -> impl Strategy<Value = Json> {
+    let names = vec(select(vec!["*", "web", "side*", "missing"]), 1..3);
+    (names, optional(probe()), optional(probe()), optional(probe()), optional(hook()), optional(hook())).prop_map(
+        |(names, liveness, readiness, startup, post_start, pre_stop)| {
+            let mut rule = json!({ "names": names });
+            let lifecycle = object([("postStart", post_start), ("preStop", pre_stop)]);
+            for (name, value) in
+                [("livenessProbe", liveness), ("readinessProbe", readiness), ("startupProbe", startup), ("lifecycle", lifecycle)]
+            {
+                if let Some(value) = value {
+                    rule[name] = value;
+                }
+            }
+            rule
+        },
+    )
+}
+
+fn probe() -> impl Strategy<Value = Json> {
+    let handler = select(vec![
+        json!({}),
+        json!({ "httpGet": { "port": "http" } }),
+        json!({ "httpGet": { "path": "/", "port": "metrics" } }),
+        json!({ "httpGet": { "host": "example.com", "port": 80 } }),
+        json!({ "tcpSocket": { "port": 80 } }),
+        json!({ "grpc": { "port": 80 } }),
+        json!({ "exec": { "command": ["check"] } }),
+    ]);
+    let period = prop::option::of(select(vec![5, 10]));
+    (handler, period, prop::option::of(select(vec![3, 6]))).prop_map(|(mut probe, period, threshold)| {
+        if let Some(period) = period {
+            probe["periodSeconds"] = period.into();
+        }
+        match threshold {
+            Some(threshold) => probe["failureThreshold"] = threshold.into(),
+            // Nothing at all is no probe.
+            None if probe == json!({}) => probe["timeoutSeconds"] = 2.into(),
+            None => {}
+        }
+        probe
+    })
+}
+
+fn hook() -> impl Strategy<Value = Json> {
+    select(vec![
+        json!({ "sleep": { "seconds": 5 } }),
+        json!({ "sleep": { "seconds": 30 } }),
+        json!({ "sleep": { "seconds": 45 } }),
+        json!({ "exec": { "command": ["drain"] } }),
+        json!({ "httpGet": { "port": "http" } }),
+    ])
+}
+
+fn pod() -> impl Strategy<Value = Json> {
+    let container = |name: &'static str| {
+        let ports = prop::option::of(Just(json!([{ "name": "http", "containerPort": 80 }])));
+        let own_probe = probe().prop_filter("a pod's probe has a handler", |probe| {
+            probe.as_object().is_some_and(|probe| probe.keys().any(|key| !key.ends_with("Seconds") && !key.ends_with("Threshold")))
+        });
+        let own_hook = select(vec![
+            json!({ "sleep": { "seconds": 5 } }),
+            json!({ "sleep": { "seconds": 25 } }),
+            json!({ "exec": { "command": ["stop"] } }),
+        ]);
+        (
+            ports,
+            prop::option::weighted(0.3, own_probe),
+            prop::option::weighted(0.3, own_hook.clone()),
+            prop::option::weighted(0.3, own_hook),
+        )
+            .prop_map(move |(ports, probe, post_start, pre_stop)| {
+                let mut container = Map::from_iter([("name".to_owned(), name.into())]);
+                let lifecycle = object([("postStart", post_start), ("preStop", pre_stop)]);
+                container.extend(
+                    [("ports", ports), ("livenessProbe", probe), ("lifecycle", lifecycle)]
+                        .into_iter()
+                        .filter_map(|(key, value)| Some((key.to_owned(), value?))),
+                );
+                Json::Object(container)
+            })
+    };
+    let restart = prop_oneof![4 => Just("Always"), 1 => Just("OnFailure")];
+    let grace = prop::option::of(select(vec![30, 45]));
+    (map(&LABELS, 0..4), map(&ANNOTATIONS, 0..3), container("web"), container("sidecar"), restart, grace).prop_map(
+        |(labels, annotations, web, mut sidecar, restart, grace)| {
+            sidecar["restartPolicy"] = "Always".into();
+            json!({
+                "metadata": { "name": "web-1", "namespace": "shop", "labels": labels, "annotations": annotations },
+                "spec": {
+                    "restartPolicy": restart, "terminationGracePeriodSeconds": grace,
+                    "initContainers": [sidecar, { "name": "migrate" }], "containers": [web],
+                },
+            })
+        },
+    )
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let value = || prop::option::of(select(VALUES.to_vec()));
+    let label = (select(LABELS.to_vec()), value()).prop_map(|(key, value)| Change { is_label: true, key, value });
+    let annotation = (select(ANNOTATIONS.to_vec()), value()).prop_map(|(key, value)| Change { is_label: false, key, value });
+    prop_oneof![2 => label, 1 => annotation]
+}
+
+fn surroundings() -> impl Strategy<Value = Surroundings> {
+    let carried = (select(vec!["PodPolicy/one", "PodPolicy/two", "ClusterPodPolicy/one"]), select(LABELS.to_vec()));
+    let carried =
+        vec(carried, 0..3).prop_map(|carried| carried.into_iter().map(|(policy, key)| (policy.to_owned(), key.to_owned())).collect());
+    let environment = prop::option::of(select(vec!["prod", "test"]));
+    let rarely = || prop::bool::weighted(0.1);
+    (environment, vec(selecting(), 0..4), carried, prop::bool::ANY, rarely(), rarely()).prop_map(
+        |(environment, objects, carried, exec_is_vouched, selectors_are_unseen, namespace_is_excluded)| Surroundings {
+            namespace_labels: environment.map(|environment| ("env".to_owned(), environment.to_owned())).into_iter().collect(),
+            objects,
+            carried,
+            exec_is_vouched,
+            selectors_are_unseen,
+            namespace_is_excluded,
+        },
+    )
+}
+
+fn selecting() -> impl Strategy<Value = Json> {
+    let kind = select(vec!["Service", "NetworkPolicy", "PodDisruptionBudget", "Deployment", "StatefulSet"]);
+    (kind, select(vec!["shop", "shop", "bank"]), selector(&LABELS, &VALUES)).prop_map(|(kind, namespace, selector)| {
+        let spec = match kind {
+            "Service" => json!({ "selector": selector["matchLabels"] }),
+            "NetworkPolicy" => json!({ "podSelector": selector }),
+            _ => json!({ "selector": selector }),
+        };
+        json!({ "kind": kind, "metadata": { "name": "web", "namespace": namespace }, "spec": spec })
+    })
+}
+
+fn optional(what: impl Strategy<Value = Json>) -> impl Strategy<Value = Option<Json>> {
+    prop::option::weighted(0.4, what)
+}
+
+/// An object of what is there; none if nothing is.
+fn object<const N: usize>(entries: [(&str, Option<Json>); N]) -> Option<Json> {
+    let entries: Map<_, _> = entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+    (!entries.is_empty()).then_some(Json::Object(entries))
+}
