@@ -74,7 +74,8 @@ where
         *last.borrow_mut() = Some(object.cloned());
         holds
     };
-    if let Ok(found) = timeout(deadline, await_condition(api.clone(), name, remembering)).await {
+    // Boxed: the futures of watches are large, and those of tests hold many.
+    if let Ok(found) = timeout(deadline, Box::pin(await_condition(api.clone(), name, remembering))).await {
         return found.with_context(|| format!("while waiting for {what}"));
     }
     let instead = match last.take() {

@@ -525,6 +525,12 @@ impl World {
     /// Makes stale facts and the program anew.
     fn refresh(&mut self) {
         for namespace in std::mem::take(&mut self.stale.facts) {
+            if self.is_gone(&namespace) {
+                self.facts.remove(&namespace);
+                self.selectors.remove(&namespace);
+                self.carried.remove(&namespace);
+                continue;
+            }
             let facts = self.gather(&namespace);
             if self.facts.get(&namespace).is_none_or(|known| **known != facts) {
                 self.facts.insert(namespace.clone(), Arc::new(facts));
@@ -549,6 +555,14 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether nothing is left of a namespace that could matter.
+    fn is_gone(&self, namespace: &str) -> bool {
+        let from = Key { namespace: namespace.to_owned(), name: String::new() };
+        let has_pods = self.pods.range(from..).next().is_some_and(|(key, _)| key.namespace == namespace);
+        let has_selectors = self.selectors.get(namespace).is_some_and(|objects| !objects.is_empty());
+        !has_pods && !has_selectors && !self.namespace_labels.contains_key(namespace)
     }
 
     fn gather(&self, namespace: &str) -> NamespaceFacts {

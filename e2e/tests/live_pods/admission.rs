@@ -1,6 +1,7 @@
 //! Admission of somebody else, which refuses what policies write, or changes it back: told with its words, tried again ever more
 //! slowly, and done once it can be.
 
+use kube::ResourceExt as _;
 use podpolicy_api::PodPolicyStatus;
 use podpolicy_e2e::policies::verdict;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
@@ -42,7 +43,7 @@ impl Admission {
         stage.create_pod("probe", &[]).await?;
         eventually("the admission policy to be in force", DEADLINE, async || {
             let changed = stage.change_pod("probe", json!({ "metadata": { "labels": { "team": "probe" } } })).await;
-            let in_force = changed.is_err() || !stage.pods.get("probe").await?.metadata.labels.unwrap_or_default().contains_key("team");
+            let in_force = changed.is_err() || !stage.pods.get("probe").await?.labels().contains_key("team");
             if !in_force {
                 stage.change_pod("probe", json!({ "metadata": { "labels": { "team": null } } })).await?;
             }
@@ -67,7 +68,7 @@ fn write_failed(status: &PodPolicyStatus) -> bool {
 
 async fn comes_to_rest(stage: &Stage) -> anyhow::Result<()> {
     let pod = stage.label("web", "team", Some("shop")).await?;
-    assert_eq!(pod.metadata.labels.unwrap()["tier"], "front");
+    assert_eq!(pod.labels()["tier"], "front");
     let status = stage.settled("standard", 1).await?;
     assert_eq!((status.findings.len(), verdict(&status, "Ready").as_str()), (0, "True InForce"));
     Ok(())
@@ -102,8 +103,8 @@ async fn write_that_admission_changes_back_is_told_and_tried_ever_more_slowly() 
     let status = stage.status("standard", "a write that failed", write_failed).await?;
     assert!(status.findings[0].message.contains("changed back"), "{}", status.findings[0].message);
     assert_eq!(verdict(&status, "Ready"), "False WriteFailed");
-    let pod = stage.pods.get("web").await?.metadata.labels.unwrap();
-    assert_eq!((pod.get("team"), pod["tier"].as_str()), (None, "front"), "the rest is taken");
+    let pod = stage.pods.get("web").await?;
+    assert_eq!((pod.labels().get("team"), pod.labels()["tier"].as_str()), (None, "front"), "the rest is taken");
     // The second try comes after half a second, the third after another: by now a hot loop would have sent hundreds.
     stage.pass().await?;
     let tries = stage.tap.writes("pods", "web").len();

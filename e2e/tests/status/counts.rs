@@ -1,6 +1,7 @@
 //! How many pods stand how, and what was found on them.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Pod, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use podpolicy_api::PodCounts;
 use podpolicy_e2e::policies::{condition, verdict};
 use podpolicy_e2e::tap::Disturbance;
@@ -12,16 +13,20 @@ const WEB: [(&str, &str); 1] = [("app", "web")];
 /// A pod whose container has the port `http` and this readiness probe.
 fn with_probe(name: &str, path: &str) -> Pod {
     let mut pod = objects::pod(name, &WEB);
-    let probe = json!({ "httpGet": { "path": path, "port": "http" } });
-    pod.spec.as_mut().unwrap().containers[0].readiness_probe = Some(serde_json::from_value(probe).unwrap());
+    let http_get = HTTPGetAction { path: Some(path.to_owned()), port: IntOrString::String("http".to_owned()), ..HTTPGetAction::default() };
+    web(&mut pod).readiness_probe = Some(Probe { http_get: Some(http_get), ..Probe::default() });
     pod
 }
 
 /// A pod whose container has no named port.
 fn without_port(name: &str) -> Pod {
     let mut pod = objects::pod(name, &WEB);
-    pod.spec.as_mut().unwrap().containers[0].ports = None;
+    web(&mut pod).ports = None;
     pod
+}
+
+fn web(pod: &mut Pod) -> &mut Container {
+    &mut pod.spec.as_mut().expect("it has a spec").containers[0]
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn annotations_that_fit_on_no_pod_make_the_policy_invalid() -> anyhow::Res
         .to_string()
     };
     stage.policy("standard", &spec(&large)).await?;
-    let status = stage.status("standard", "a verdict", |status| verdict(status, "Accepted") != "").await?;
+    let status = stage.status("standard", "a verdict", |status| !verdict(status, "Accepted").is_empty()).await?;
     assert_eq!(verdict(&status, "Accepted"), "False Invalid");
     assert_eq!(verdict(&status, "Ready"), "False Invalid");
     assert_eq!(verdict(&status, "Stalled"), "True Invalid");
