@@ -112,8 +112,8 @@ impl Drop for Operator {
     }
 }
 
-/// Where the binary is.
-fn program() -> anyhow::Result<PathBuf> {
+/// Where the binary is: `PODPOLICY_BIN`, or else where cargo has built it beside the test.
+pub fn program() -> anyhow::Result<PathBuf> {
     if let Some(path) = env::var_os("PODPOLICY_BIN") {
         return Ok(path.into());
     }

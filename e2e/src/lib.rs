@@ -23,7 +23,7 @@ pub mod wait;
 mod watchdog;
 pub mod workload;
 
-pub use binary::Operator;
+pub use binary::{Operator, program};
 pub use control_plane::{ControlPlane, Options, shared};
 pub use history::History;
 pub use in_process::InProcess;

@@ -40,7 +40,7 @@ pub struct Exchange {
 }
 
 /// What came of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing yet.
     UnderWay,
@@ -110,14 +110,16 @@ impl Tap {
         lock(&self.line.exchanges).clone()
     }
 
-    /// What came of each write to one object so far, its subresources apart.
-    pub fn writes(&self, resource: &str, name: &str) -> Vec<Outcome> {
-        let exchanges = lock(&self.line.exchanges);
-        exchanges
-            .iter()
-            .filter(|exchange| exchange.writes(resource) && exchange.name == name)
-            .map(|exchange| exchange.outcome.clone())
-            .collect()
+    /// What came of each write to one object, its subresources apart, once none is under way: a test can see a write on the object
+    /// before the operator has its answer.
+    pub async fn writes(&self, resource: &str, name: &str) -> anyhow::Result<Vec<Outcome>> {
+        eventually(&format!("the writes to {resource}/{name} to be answered"), DEADLINE, async || {
+            let exchanges = lock(&self.line.exchanges);
+            let writes = exchanges.iter().filter(|exchange| exchange.writes(resource) && exchange.name == name);
+            let outcomes: Vec<_> = writes.map(|exchange| exchange.outcome).collect();
+            Ok(if outcomes.contains(&Outcome::UnderWay) { Seen::NotYet(format!("{outcomes:?}")) } else { Seen::Done(outcomes) })
+        })
+        .await
     }
 }
 

@@ -229,12 +229,17 @@ fn readiness(slot: &PolicySlot, tally: &Tally, blindness: Option<&str>) -> Vec<V
     }
     let message = match (counts.matched, counts.outdated) {
         (0, _) => "in force; the policy selects no pod".to_owned(),
-        (matched, 0) => format!("in force on {matched} pods"),
+        (matched, 0) => format!("in force on {}", pods(matched)),
         (matched, outdated) => {
-            format!("in force on {matched} pods, of which {outdated} get the create-time settings when they are replaced")
+            format!("in force on {}; {outdated} of them must be replaced to get the create-time settings", pods(matched))
         }
     };
     vec![ready("True", ConditionReason::InForce, message)]
+}
+
+/// "1 pod", "2 pods"
+fn pods(count: u32) -> String {
+    format!("{count} {}", if count == 1 { "pod" } else { "pods" })
 }
 
 fn compliant(slot: &PolicySlot, tally: &Tally) -> Verdict {
@@ -256,7 +261,7 @@ fn compliant(slot: &PolicySlot, tally: &Tally) -> Verdict {
             kind,
             status: "True",
             reason: ConditionReason::AllCompliant,
-            message: format!("all {} pods are compliant", counts.matched),
+            message: format!("{0} of {0} pods are compliant", counts.matched),
         };
     }
     let reason = if slot.policy.is_audit() {

@@ -143,10 +143,14 @@ impl World {
         }
     }
 
-    /// Whether every source has been listed, or cannot be.
+    /// Whether every source has been listed, or cannot be. Definitions of policies that are not installed are waited for: as long as
+    /// nobody can have written a policy there is nothing to do.
     pub(crate) fn is_synced(&self) -> bool {
-        self.sources.values().all(|state| match state {
-            SourceState::Listed | SourceState::Failing { failure: Failure::Forbidden { .. } | Failure::NotServed, .. } => true,
+        self.sources.iter().all(|(source, state)| match state {
+            SourceState::Listed | SourceState::Failing { failure: Failure::Forbidden { .. }, .. } => true,
+            SourceState::Failing { failure: Failure::NotServed, listed_before } => {
+                *listed_before || !matches!(source.resource, Watchable::PodPolicies | Watchable::ClusterPodPolicies)
+            }
             SourceState::Failing { failure: Failure::Other(_), listed_before } => *listed_before,
             SourceState::Waiting => false,
         })
@@ -653,7 +657,15 @@ fn log_source(source: &Source, state: &SourceState) {
             tracing::warn!(resource = %source.resource, verb, "may not {verb} {source}; grant get, list and watch on {}", source.resource);
         }
         SourceState::Failing { failure: Failure::NotServed, .. } => {
-            tracing::warn!(resource = %source.resource, "the API server does not serve {}; install its CRD, or ignore this if the cluster has no such resource", source.resource);
+            let resource = source.resource;
+            match resource {
+                Watchable::PodPolicies | Watchable::ClusterPodPolicies => {
+                    tracing::warn!(%resource, "the API server does not serve {resource}; waiting for its CRD: install it with `podpolicy crd | kubectl apply -f -`");
+                }
+                Watchable::Pods | Watchable::Namespaces | Watchable::Selecting(_) => {
+                    tracing::warn!(%resource, "the API server does not serve {resource}; going on without");
+                }
+            }
         }
         SourceState::Failing { failure: Failure::Other(error), .. } => {
             tracing::warn!(resource = %source.resource, error, "could not watch {source}; trying again");

@@ -107,7 +107,7 @@ async fn write_that_admission_changes_back_is_told_and_tried_ever_more_slowly() 
     assert_eq!((pod.labels().get("team"), pod.labels()["tier"].as_str()), (None, "front"), "the rest is taken");
     // The second try comes after half a second, the third after another: by now a hot loop would have sent hundreds.
     stage.pass().await?;
-    let tries = stage.tap.writes("pods", "web").len();
+    let tries = stage.tap.writes("pods", "web").await?.len();
     assert!(tries <= 4, "{tries}");
 
     admission.delete(&stage).await?;

@@ -23,7 +23,7 @@ async fn labels_and_annotations_arrive_on_pods_that_run() -> anyhow::Result<()> 
         let name = format!("web-{number}");
         let pod = stage.label(&name, "team", Some("shop")).await?;
         assert_eq!(pod.annotations()["example.com/oncall"], "Jo", "both come in one write");
-        assert_eq!(stage.tap.writes("pods", &name), [Outcome::Answered(200)]);
+        assert_eq!(stage.tap.writes("pods", &name).await?, [Outcome::Answered(200)]);
     }
     let status = stage.settled("standard", 3).await?;
     assert_eq!(verdict(&status, "Ready"), "True InForce");
@@ -44,7 +44,7 @@ async fn labels_and_annotations_arrive_on_pods_created_after_the_policy() -> any
     let pod = stage.label("web", "team", Some("shop")).await?;
     assert_eq!(pod.annotations()["example.com/oncall"], "Jo");
     stage.settled("standard", 1).await?;
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(200)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(200)]);
     Ok(())
 }
 
@@ -98,7 +98,7 @@ async fn pod_that_complies_already_gets_no_record_and_is_never_written() -> anyh
     }
     stage.delete_policy("standard").await?;
     stage.pass().await?;
-    assert_eq!(stage.tap.writes("pods", "web"), []);
+    assert_eq!(stage.tap.writes("pods", "web").await?, []);
     assert_eq!(stage.versions().await?["pod/web"], before);
     Ok(())
 }

@@ -45,7 +45,7 @@ async fn managed_key_that_is_removed_is_filled_in_again_at_once() -> anyhow::Res
 
     stage.change_pod("web", json!({ "metadata": { "annotations": { "example.com/oncall": null } } })).await?;
     stage.pod("web", "its annotation", |pod| pod.annotations().get("example.com/oncall").is_some_and(|value| value == "Jo")).await?;
-    assert_eq!(stage.tap.writes("pods", "web"), vec![Outcome::Answered(200); 7], "one write for each");
+    assert_eq!(stage.tap.writes("pods", "web").await?, vec![Outcome::Answered(200); 7], "one write for each");
     Ok(())
 }
 
@@ -57,7 +57,7 @@ async fn all_managed_keys_that_are_removed_together_come_back_in_one_write() -> 
     let pod = stage.label("web", "team", Some("shop")).await?;
     assert_eq!(pod.annotations()["example.com/oncall"], "Jo");
     assert_eq!(record(&pod)["labels"]["team"], json!({ "by": "PodPolicy/standard", "value": "shop" }));
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(200), Outcome::Answered(200)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(200), Outcome::Answered(200)]);
     Ok(())
 }
 

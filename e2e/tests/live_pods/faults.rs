@@ -74,7 +74,7 @@ async fn write_that_hangs_is_given_up_and_done_later() -> anyhow::Result<()> {
     let stage = three_pods("fault-hang").await?;
     let tap = stage.tap.clone();
     write_fails_and_is_done_later(stage, Disturbance::Hang).await?;
-    assert_eq!(tap.writes("pods", PODS[0])[0], Outcome::Abandoned);
+    assert_eq!(tap.writes("pods", PODS[0]).await?[0], Outcome::Abandoned);
     Ok(())
 }
 

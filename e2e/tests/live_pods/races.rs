@@ -29,7 +29,7 @@ async fn pod_recreated_under_the_same_name_is_not_changed_by_a_write_meant_for_t
     gate.end();
     stage.settled("standard", 0).await?;
     stage.pass().await?;
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(422)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(422)]);
     assert_eq!(stage.pods.get("web").await?.resource_version(), new.resource_version(), "the new pod is not selected");
     Ok(())
 }
@@ -43,7 +43,7 @@ async fn pod_recreated_under_the_same_name_is_decided_on_its_own_merits() -> any
     let pod = stage.label("web", "tier", Some("front")).await?;
     assert_eq!(pod.labels()["team"], "new", "it is the new pod's own");
     assert_eq!(record(&pod), json!({ "labels": { "tier": { "by": "PodPolicy/standard", "value": "front" } } }));
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(422), Outcome::Answered(200)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(422), Outcome::Answered(200)]);
     let status = stage.settled("standard", 1).await?;
     assert_eq!((status.findings.len(), status.findings[0].reason.to_string().as_str()), (1, "Kept"));
     Ok(())
@@ -56,7 +56,7 @@ async fn pod_that_is_deleted_does_not_come_back() -> anyhow::Result<()> {
     gate.end();
     stage.settled("standard", 0).await?;
     stage.pass().await?;
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(404)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(404)]);
     assert_eq!(stage.pods.get_opt("web").await?, None);
     Ok(())
 }
@@ -69,7 +69,7 @@ async fn value_that_a_person_writes_meanwhile_is_never_overwritten_under_workloa
     let status = stage.status("standard", "a finding", |status| !status.findings.is_empty()).await?;
     assert_eq!((status.findings[0].reason.to_string().as_str(), verdict(&status, "Ready").as_str()), ("Kept", "True InForce"));
     stage.pass().await?;
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(422)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(422)]);
     assert_eq!(stage.pods.get("web").await?.resource_version(), theirs.resource_version());
 
     stage.delete_policy("standard").await?;
@@ -85,7 +85,7 @@ async fn value_that_a_person_writes_meanwhile_is_replaced_and_recorded_under_pol
     gate.end();
     let pod = stage.label("web", "team", Some("shop")).await?;
     assert_eq!(record(&pod)["labels"]["team"]["was"], "ours");
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(422), Outcome::Answered(200)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(422), Outcome::Answered(200)]);
     stage.delete_policy("standard").await?;
     stage.label("web", "team", Some("ours")).await?;
     Ok(())
@@ -98,7 +98,7 @@ async fn change_of_another_key_meanwhile_is_kept_and_does_not_hinder_the_write()
     gate.end();
     let pod = stage.label("web", "team", Some("shop")).await?;
     assert_eq!(pod.labels()["mine"], "yes");
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(200)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(200)]);
     Ok(())
 }
 

@@ -152,7 +152,7 @@ async fn operator_that_is_killed_in_the_middle_leaves_the_rest_to_the_next_one()
     for name in &names {
         let pod = stage.pods.get(name).await?;
         assert_eq!(record(&pod)["labels"]["team"], json!({ "by": "PodPolicy/standard", "value": "shop" }), "{name}");
-        let done = stage.tap.writes("pods", name).iter().filter(|outcome| **outcome == Outcome::Answered(200)).count();
+        let done = stage.tap.writes("pods", name).await?.iter().filter(|outcome| **outcome == Outcome::Answered(200)).count();
         assert!(done <= 1, "{name} was written more than once");
     }
     stage.delete_policy("standard").await?;
@@ -176,7 +176,7 @@ async fn operator_that_is_asked_to_stop_ends_the_writes_that_are_under_way() -> 
         held.end();
     });
     stopped?;
-    assert_eq!(stage.tap.writes("pods", "web"), [Outcome::Answered(200)]);
+    assert_eq!(stage.tap.writes("pods", "web").await?, [Outcome::Answered(200)]);
     assert_eq!(stage.pods.get("web").await?.labels()["team"], "shop");
     Ok(())
 }
