@@ -26,6 +26,8 @@ pub enum Watched {
     /// The whole cluster.
     Cluster,
     /// Only these namespaces. ClusterPodPolicies are then left alone: they need rights on the whole cluster.
+    /// NetworkPolicies of other namespaces are not seen, and of a namespace only its name is known: a peer that selects namespaces
+    /// by other labels counts as reading them all.
     Namespaces(BTreeSet<String>),
 }
 

@@ -1,6 +1,10 @@
 //! All that is known: policies, pods, namespaces and selectors as last seen, the program made of them, and for each pod what
 //! was decided. It does no I/O and reads no clock: observations go in, decisions come out.
 
+mod carried;
+mod selectors;
+mod sources;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -9,33 +13,29 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use podpolicy_api::PodPolicyStatus;
-use podpolicy_engine::{
-    Conflict, Life, NamespaceFacts, Outcome, Pod, PodTemplate, Policy, PolicyId, PolicyKind, Program, Reach, Reader, Record, SelectorUse,
-    selector_use,
-};
+use podpolicy_engine::{Conflict, Life, NamespaceFacts, Outcome, Pod, PodTemplate, Policy, PolicyId, PolicyKind, Program};
 
 use crate::{
     apply::{PodPatch, WriteError},
     config::Config,
-    observe::{Failure, Key, Observation, Observed, What},
-    projection::Selecting,
-    source::{SelectingKind, Source, Watchable},
+    observe::{Key, Observation, Observed, What},
+    source::{Source, Watchable},
 };
+
+use carried::Carried;
+use selectors::{Selectors, Touched};
+use sources::Sources;
 
 /// All that is known.
 pub(crate) struct World {
     config: Config,
-    sources: HashMap<Source, SourceState>,
+    sources: Sources,
     policies: HashMap<PolicyId, PolicySlot>,
     pods: BTreeMap<Key, PodSlot>,
     templates: HashSet<Arc<PodTemplate>>,
     namespace_labels: HashMap<String, BTreeMap<String, String>>,
-    /// What selectors read in their own namespace, by namespace, kind and name.
-    selectors: HashMap<String, BTreeMap<(SelectingKind, String), Vec<SelectorUse>>>,
-    /// What peers of NetworkPolicies read in other namespaces.
-    peers: BTreeMap<Key, Vec<SelectorUse>>,
-    /// How many pods of a namespace carry a label of a policy: (policy as in records, key).
-    carried: HashMap<String, BTreeMap<(String, String), usize>>,
+    selectors: Selectors,
+    carried: Carried,
     facts: HashMap<String, Arc<NamespaceFacts>>,
     program: Program,
     stale: Stale,
@@ -58,25 +58,6 @@ enum Affected {
     None,
     Namespaces(HashSet<String>),
     All,
-}
-
-/// How the watch of a source stands.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum SourceState {
-    Waiting,
-    Listed,
-    Failing { failure: Failure, listed_before: bool },
-}
-
-impl SourceState {
-    /// Whether the objects of the source have been seen, even if they cannot be now.
-    fn was_listed(&self) -> bool {
-        match self {
-            Self::Listed => true,
-            Self::Failing { listed_before, .. } => *listed_before,
-            Self::Waiting => false,
-        }
-    }
 }
 
 /// A policy, and how it stands.
@@ -108,14 +89,13 @@ impl World {
         let program = Program::new([], HashMap::new(), config.settings(BTreeSet::new(), BTreeSet::new()));
         Self {
             config,
-            sources: sources.iter().map(|source| (source.clone(), SourceState::Waiting)).collect(),
+            sources: Sources::waiting(sources),
             policies: HashMap::new(),
             pods: BTreeMap::new(),
             templates: HashSet::new(),
             namespace_labels: HashMap::new(),
-            selectors: HashMap::new(),
-            peers: BTreeMap::new(),
-            carried: HashMap::new(),
+            selectors: Selectors::default(),
+            carried: Carried::default(),
             facts: HashMap::new(),
             program,
             stale: Stale { program: true, ..Stale::default() },
@@ -134,34 +114,31 @@ impl World {
                 for gone in self.known(&source).into_iter().filter(|key| !keys.contains(key)).collect::<Vec<_>>() {
                     self.deleted(&source, &gone);
                 }
-                self.set_source(&source, SourceState::Listed);
+                if self.sources.listed(&source) {
+                    self.sources_changed();
+                }
             }
             What::Failing(failure) => {
-                let listed_before = self.sources.get(&source).is_some_and(SourceState::was_listed);
-                self.set_source(&source, SourceState::Failing { failure, listed_before });
+                if self.sources.failing(&source, failure) {
+                    self.sources_changed();
+                }
             }
         }
     }
 
-    /// Whether every source has been listed, or cannot be. Definitions of policies that are not installed are waited for: as long as
-    /// nobody can have written a policy there is nothing to do.
+    /// Whether everything has been seen that can be.
     pub(crate) fn is_synced(&self) -> bool {
-        self.sources.iter().all(|(source, state)| match state {
-            SourceState::Listed | SourceState::Failing { failure: Failure::Forbidden { .. }, .. } => true,
-            SourceState::Failing { failure: Failure::NotServed, listed_before } => {
-                *listed_before || !matches!(source.resource, Watchable::PodPolicies | Watchable::ClusterPodPolicies)
-            }
-            SourceState::Failing { failure: Failure::Other(_), listed_before } => *listed_before,
-            SourceState::Waiting => false,
-        })
+        self.sources.is_synced()
     }
 
     /// The sources that have not been listed, for people who wait.
     pub(crate) fn unsynced(&self) -> Vec<String> {
-        let mut names: Vec<_> =
-            self.sources.iter().filter(|(_, state)| **state != SourceState::Listed).map(|(source, _)| source.to_string()).collect();
-        names.sort();
-        names
+        self.sources.unsynced()
+    }
+
+    /// What the operator may not do that makes it blind, in words.
+    pub(crate) fn blindness(&self) -> Option<String> {
+        self.sources.blindness()
     }
 
     /// Makes the program anew if something changed, and decides up to `limit` pods. The caller asks again until none is left.
@@ -242,21 +219,6 @@ impl World {
         self.policies.contains_key(id)
     }
 
-    /// What the operator may not do that makes it blind, in words.
-    pub(crate) fn blindness(&self) -> Option<String> {
-        let blind = self.sources.iter().filter(|(source, _)| matches!(source.resource, Watchable::Pods | Watchable::Namespaces));
-        let mut messages: Vec<_> = blind
-            .filter_map(|(source, state)| match state {
-                SourceState::Failing { failure: Failure::Forbidden { verb }, .. } => {
-                    Some(format!("the operator may not {verb} {source}; grant it list and watch"))
-                }
-                SourceState::Failing { .. } | SourceState::Listed | SourceState::Waiting => None,
-            })
-            .collect();
-        messages.sort();
-        messages.into_iter().next()
-    }
-
     /// How many pods and policies are known.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.pods.len(), self.policies.len())
@@ -277,7 +239,8 @@ impl World {
             }
             Observed::Selecting(object) => {
                 if let Watchable::Selecting(kind) = source.resource {
-                    self.apply_selecting(kind, &object);
+                    let touched = self.selectors.apply(kind, &object);
+                    self.selectors_changed(touched, &Key::of(&object).namespace);
                 }
             }
         }
@@ -351,11 +314,13 @@ impl World {
             }
         }
         pod.template = self.shared(pod.template);
-        self.count_carried(&pod, true);
+        let appeared = self.carried.add(&pod);
+        self.carried_changed(&pod.namespace, &appeared);
         let slot = PodSlot { pod, outcome: Outcome::default(), failure: None };
         match self.pods.insert(key.clone(), slot) {
             Some(old) => {
-                self.count_carried(&old.pod, false);
+                let vanished = self.carried.remove(&old.pod);
+                self.carried_changed(&old.pod.namespace, &vanished);
                 // What was decided stays until it is decided anew, so that memberships stay true.
                 if let Some(slot) = self.pods.get_mut(&key) {
                     slot.outcome = old.outcome;
@@ -374,45 +339,14 @@ impl World {
     fn remove_pod(&mut self, key: &Key) {
         self.undecided.remove(key);
         let Some(slot) = self.pods.remove(key) else { return };
-        self.count_carried(&slot.pod, false);
+        let vanished = self.carried.remove(&slot.pod);
+        self.carried_changed(&slot.pod.namespace, &vanished);
         for verdict in &slot.outcome.verdicts {
             let id = verdict.policy.id();
             if let Some(policy) = self.policies.get_mut(id) {
                 policy.members.remove(key);
                 self.changed_policies.insert(id.clone());
             }
-        }
-    }
-
-    fn apply_selecting(&mut self, kind: SelectingKind, object: &Selecting) {
-        let Key { namespace, name } = Key::of(object);
-        let spec = serde_json::to_value(&object.spec).unwrap_or_default();
-        let (own, peers): (Vec<_>, Vec<_>) =
-            selector_use(kind.kind(), &spec).into_iter().partition(|used| matches!(used.reach, Reach::Own));
-        let objects = self.selectors.entry(namespace.clone()).or_default();
-        let before = if own.is_empty() { objects.remove(&(kind, name.clone())) } else { objects.insert((kind, name.clone()), own.clone()) };
-        if !own.is_empty() || before.is_some() {
-            self.stale.facts.insert(namespace.clone());
-        }
-        if kind == SelectingKind::NetworkPolicy {
-            self.set_peers(Key { namespace, name }, peers);
-        }
-    }
-
-    fn remove_selecting(&mut self, kind: SelectingKind, key: &Key) {
-        if self.selectors.get_mut(&key.namespace).and_then(|objects| objects.remove(&(kind, key.name.clone()))).is_some() {
-            self.stale.facts.insert(key.namespace.clone());
-        }
-        if kind == SelectingKind::NetworkPolicy {
-            self.set_peers(key.clone(), Vec::new());
-        }
-    }
-
-    fn set_peers(&mut self, key: Key, peers: Vec<SelectorUse>) {
-        let is_empty = peers.is_empty();
-        let before = if is_empty { self.peers.remove(&key) } else { self.peers.insert(key, peers) };
-        if !is_empty || before.is_some() {
-            self.stale.facts.extend(self.facts.keys().cloned());
         }
     }
 
@@ -425,7 +359,10 @@ impl World {
                 self.namespace_labels.remove(&key.name);
                 self.stale.facts.insert(key.name.clone());
             }
-            Watchable::Selecting(kind) => self.remove_selecting(kind, key),
+            Watchable::Selecting(kind) => {
+                let touched = self.selectors.remove(kind, key);
+                self.selectors_changed(touched, &key.namespace);
+            }
         }
     }
 
@@ -443,74 +380,34 @@ impl World {
             Watchable::Namespaces => {
                 self.namespace_labels.keys().map(|name| Key { namespace: String::new(), name: name.clone() }).collect()
             }
-            Watchable::Selecting(kind) => {
-                let own = self.selectors.iter().flat_map(|(namespace, objects)| objects.keys().map(move |object| (namespace, object)));
-                let own = own
-                    .filter(|(_, object)| object.0 == kind)
-                    .map(|(namespace, object)| Key { namespace: namespace.clone(), name: object.1.clone() });
-                let peers = self.peers.keys().filter(|_| kind == SelectingKind::NetworkPolicy).cloned();
-                own.chain(peers).collect()
-            }
+            Watchable::Selecting(kind) => self.selectors.known(kind),
         };
         keys.into_iter().filter(in_scope).collect()
     }
 
-    fn set_source(&mut self, source: &Source, state: SourceState) {
-        if self.sources.get(source) == Some(&state) {
-            return;
-        }
-        log_source(source, &state);
-        self.sources.insert(source.clone(), state);
+    /// What can be seen changed: what the program was told of it may be wrong anywhere.
+    fn sources_changed(&mut self) {
         self.stale.program = true;
         self.stale.pods = Affected::All;
         self.changed_policies.extend(self.policies.keys().cloned());
     }
 
-    /// Resources that could select pods and cannot be seen.
-    fn unseen_selectors(&self) -> BTreeSet<String> {
-        let selecting = self.sources.iter().filter(|(source, _)| matches!(source.resource, Watchable::Selecting(_)));
-        let unseen = selecting.filter(|(_, state)| match state {
-            SourceState::Waiting | SourceState::Failing { failure: Failure::Forbidden { .. }, .. } => true,
-            // A connection that fails takes away nothing that was seen, and shows nothing that was not.
-            SourceState::Failing { failure: Failure::Other(_), listed_before } => !listed_before,
-            SourceState::Listed | SourceState::Failing { failure: Failure::NotServed, .. } => false,
-        });
-        unseen.map(|(source, _)| source.to_string()).collect()
-    }
-
-    /// Kinds of policies of which not all have been seen: what they wrote must stay.
-    fn unseen_kinds(&self) -> BTreeSet<PolicyKind> {
-        let is_seen = |resource: Watchable| {
-            let mut states = self.sources.iter().filter(|(source, _)| source.resource == resource).map(|(_, state)| state).peekable();
-            states.peek().is_some() && states.all(SourceState::was_listed)
-        };
-        let pod_policies = (!is_seen(Watchable::PodPolicies)).then_some(PolicyKind::PodPolicy);
-        // Without the labels of namespaces nobody can tell where a ClusterPodPolicy acts.
-        let cluster = (!is_seen(Watchable::ClusterPodPolicies) || !is_seen(Watchable::Namespaces)).then_some(PolicyKind::ClusterPodPolicy);
-        pod_policies.into_iter().chain(cluster).collect()
-    }
-
-    /// Counts the labels that policies carry on the pod in, or out.
-    fn count_carried(&mut self, pod: &Pod, add: bool) {
-        let record = Record::of(pod);
-        if record.labels.is_empty() {
-            return;
+    fn selectors_changed(&mut self, touched: Touched, namespace: &str) {
+        match touched {
+            Touched::Nothing => {}
+            Touched::Own => _ = self.stale.facts.insert(namespace.to_owned()),
+            Touched::All => {
+                self.stale.facts.insert(namespace.to_owned());
+                self.stale.facts.extend(self.facts.keys().cloned());
+            }
         }
-        let blind = !self.unseen_selectors().is_empty();
-        let carried = self.carried.entry(pod.namespace.clone()).or_default();
-        for (key, entry) in record.labels {
-            let read = self.facts.get(&pod.namespace).is_some_and(|facts| facts.readers.contains_key(&key)) || blind;
-            let pair = (entry.by, key);
-            let count = carried.entry(pair.clone()).or_default();
-            let before = *count;
-            *count = if add { before + 1 } else { before.saturating_sub(1) };
-            let appeared_or_vanished = (before == 0) != (*count == 0);
-            if *count == 0 {
-                carried.remove(&pair);
-            }
-            if appeared_or_vanished && read {
-                self.stale.facts.insert(pod.namespace.clone());
-            }
+    }
+
+    /// Policies began or ceased to carry these labels in the namespace: that matters where a selector reads one, or could.
+    fn carried_changed(&mut self, namespace: &str, keys: &[String]) {
+        let is_read = |key: &String| self.facts.get(namespace).is_some_and(|facts| facts.readers.contains_key(key));
+        if !keys.is_empty() && (keys.iter().any(is_read) || !self.sources.unseen_selectors().is_empty()) {
+            self.stale.facts.insert(namespace.to_owned());
         }
     }
 
@@ -531,8 +428,6 @@ impl World {
         for namespace in std::mem::take(&mut self.stale.facts) {
             if self.is_gone(&namespace) {
                 self.facts.remove(&namespace);
-                self.selectors.remove(&namespace);
-                self.carried.remove(&namespace);
                 continue;
             }
             let facts = self.gather(&namespace);
@@ -546,7 +441,7 @@ impl World {
             return;
         }
         let policies: Vec<_> = self.policies.values().map(|slot| Arc::clone(&slot.policy)).collect();
-        let settings = self.config.settings(self.unseen_selectors(), self.unseen_kinds());
+        let settings = self.config.settings(self.sources.unseen_selectors(), self.sources.unseen_kinds());
         self.program = Program::new(policies, self.facts.clone(), settings);
         match std::mem::take(&mut self.stale.pods) {
             Affected::None => {}
@@ -565,32 +460,17 @@ impl World {
     fn is_gone(&self, namespace: &str) -> bool {
         let from = Key { namespace: namespace.to_owned(), name: String::new() };
         let has_pods = self.pods.range(from..).next().is_some_and(|(key, _)| key.namespace == namespace);
-        let has_selectors = self.selectors.get(namespace).is_some_and(|objects| !objects.is_empty());
-        !has_pods && !has_selectors && !self.namespace_labels.contains_key(namespace)
+        !has_pods && self.selectors.is_empty_in(namespace) && !self.namespace_labels.contains_key(namespace)
     }
 
     fn gather(&self, namespace: &str) -> NamespaceFacts {
         // Unknown where namespaces are not watched, and for a moment where a pod comes before its namespace.
         let labels = self.namespace_labels.get(namespace);
-        let own = self.selectors.get(namespace).into_iter().flatten();
-        let own = own.flat_map(|((kind, name), uses)| uses.iter().map(move |used| (kind.kind(), namespace, name, used)));
-        let peers = self
-            .peers
-            .iter()
-            .flat_map(|(key, uses)| uses.iter().map(move |used| ("NetworkPolicy", key.namespace.as_str(), &key.name, used)));
-        let peers = peers.filter(|(_, _, _, used)| used.reach.includes(namespace, labels));
-        let mut readers: BTreeMap<String, Vec<Reader>> = BTreeMap::new();
-        for (kind, home, name, used) in own.chain(peers) {
-            for (key, excludes) in &used.keys {
-                readers.entry(key.clone()).or_default().push(Reader::new(kind, home, name, *excludes));
-            }
+        NamespaceFacts {
+            labels: labels.cloned().unwrap_or_default(),
+            readers: self.selectors.readers(namespace, labels),
+            carried: self.carried.in_namespace(namespace),
         }
-        for readers in readers.values_mut() {
-            readers.sort();
-            readers.dedup();
-        }
-        let carried = self.carried.get(namespace).into_iter().flat_map(BTreeMap::keys).cloned().collect();
-        NamespaceFacts { labels: labels.cloned().unwrap_or_default(), readers, carried }
     }
 
     /// Decides about a pod; says whether it needs a write.
@@ -647,28 +527,4 @@ fn is_older(version: &str, known: &str) -> bool {
 fn is_same_but_version(pod: &Pod, known: &Pod) -> bool {
     let Pod { namespace: _, name: _, uid, resource_version: _, labels, annotations, life, template } = pod;
     *uid == known.uid && *labels == known.labels && *annotations == known.annotations && *life == known.life && *template == known.template
-}
-
-fn log_source(source: &Source, state: &SourceState) {
-    match state {
-        SourceState::Waiting => {}
-        SourceState::Listed => tracing::debug!(%source, "listed"),
-        SourceState::Failing { failure: Failure::Forbidden { verb }, .. } => {
-            tracing::warn!(resource = %source.resource, verb, "may not {verb} {source}; grant get, list and watch on {}", source.resource);
-        }
-        SourceState::Failing { failure: Failure::NotServed, .. } => {
-            let resource = source.resource;
-            match resource {
-                Watchable::PodPolicies | Watchable::ClusterPodPolicies => {
-                    tracing::warn!(%resource, "the API server does not serve {resource}; waiting for its CRD: install it with `podpolicy crd | kubectl apply -f -`");
-                }
-                Watchable::Pods | Watchable::Namespaces | Watchable::Selecting(_) => {
-                    tracing::warn!(%resource, "the API server does not serve {resource}; going on without");
-                }
-            }
-        }
-        SourceState::Failing { failure: Failure::Other(error), .. } => {
-            tracing::warn!(resource = %source.resource, error, "could not watch {source}; trying again");
-        }
-    }
 }
