@@ -147,12 +147,12 @@ impl ControlPlane {
         kubectl
     }
 
-    /// What kubectl writes to its standard output; an error with what it writes to its standard error.
+    /// What kubectl writes to its standard output; an error with all that it writes when it fails.
     pub fn kubectl_output(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.kubectl().args(arguments).output().context("kubectl could not be started")?;
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if !output.status.success() {
-            bail!("kubectl {} ended with {}: {}", arguments.join(" "), output.status, stderr.trim_end());
+            bail!("kubectl {} ended with {}: {stdout}{}", arguments.join(" "), output.status, stderr.trim_end());
         }
         Ok(stdout.into_owned())
     }

@@ -218,9 +218,9 @@ impl Standing {
         let names = self.0.keys().chain(earlier.0.keys());
         let differing: BTreeMap<_, _> = names
             .filter(|name| self.0.get(*name) != earlier.0.get(*name))
-            .map(|name| (name, format!("before {:#}, now {:#}", show(earlier.0.get(name)), show(self.0.get(name)))))
+            .map(|name| (name, format!("\n{name}: before {:#}\nnow {:#}", show(earlier.0.get(name)), show(self.0.get(name)))))
             .collect();
-        assert!(differing.is_empty(), "{differing:#?}");
+        assert!(differing.is_empty(), "{}", differing.into_values().collect::<String>());
     }
 }
 

@@ -131,11 +131,20 @@ async fn pod_policy_beats_one_of_the_same_priority_and_loses_against_a_higher_on
     let scene = Scene::set().await?;
     let namespace = scene.namespace("rank").await?;
     scene.create_pod(namespace.name(), "web").await?;
-    // The older of the two, which counts for less than being the more specific.
+    // The older of the two, which counts for less than being the more specific. Ages are in whole seconds.
     scene.apply_cluster_policy("rank", "labels: { team: cluster }").await?;
-    scene.apply_policy(namespace.name(), "rank", "labels: { team: namespace }").await?;
-    let operator = scene.operator(Config::default()).await?;
+    let created = scene.cluster_policies().get("rank").await?.creation_timestamp();
     let policies: Api<PodPolicy> = Api::namespaced(scene.client.clone(), namespace.name());
+    eventually("a PodPolicy that is younger", DEADLINE, async || {
+        scene.apply_policy(namespace.name(), "rank", "labels: { team: namespace }").await?;
+        let later = policies.get("rank").await?.creation_timestamp();
+        if later <= created {
+            policies.delete("rank", &DeleteParams::default()).await?;
+        }
+        Ok(Seen::when(later > created, later))
+    })
+    .await?;
+    let operator = scene.operator(Config::default()).await?;
 
     scene.wait_for_label(namespace.name(), "web", "team", Some("namespace")).await?;
     let clusterwide = scene.cluster_policies();

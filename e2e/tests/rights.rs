@@ -12,15 +12,16 @@ use anyhow::Context as _;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use podpolicy_api::{ClusterPodPolicy, FindingReason, PodPolicy, PodPolicyStatus};
 use podpolicy_controller::Config;
 use podpolicy_e2e::objects::{self, apply};
 use podpolicy_e2e::policies::{condition, settled, status, verdict};
+use podpolicy_e2e::tap::Disturbance;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
-use podpolicy_e2e::{ControlPlane, InProcess, Options, Proxy, TestNamespace};
-use serde_json::json;
+use podpolicy_e2e::{ControlPlane, InProcess, Options, Tap, TestNamespace};
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tracing::subscriber::DefaultGuard;
 
@@ -57,6 +58,21 @@ async fn rights_of_the_manifests_are_enough() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn rights_in_one_namespace_are_enough_for_an_operator_of_that_namespace() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.grant_role(&[]).await?;
+    apply(&scene.client, scene.namespace.name(), &scene.binding("RoleBinding").to_string()).await?;
+    scene.wait_for_access("get", "pods", true).await?;
+
+    let operator = InProcess::in_namespace(scene.user_client(), scene.namespace.name()).await?;
+    scene.wait_for(&OWN, &CLUSTER).await?;
+    scene.own_is_in_force().await?;
+    let log = scene.log();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    operator.stop().await
+}
+
+#[tokio::test]
 async fn selectors_that_cannot_be_listed_withhold_labels_and_nothing_else() -> anyhow::Result<()> {
     for resource in SELECTING {
         let scene = Scene::set().await?;
@@ -87,19 +103,19 @@ async fn selectors_that_cannot_be_watched_withhold_labels_until_they_can() -> an
 async fn selectors_that_cannot_be_listed_are_not_forgotten_when_the_connection_fails() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     scene.grant(&[("list", "services")]).await?;
-    let door = Proxy::to(scene.plane, true).await?;
-    let mut config = door.config(scene.plane)?;
+    let (tap, mut config) = (Tap::default(), scene.plane.config());
     config.auth_info.impersonate = Some(scene.user.clone());
-    let operator = InProcess::start(Client::try_from(config)?, Config::default()).await?;
+    let operator = InProcess::start(tap.client(config)?, Config::default()).await?;
     scene.labels_are_withheld("services", "list").await?;
 
-    door.close();
+    let failing = tap.disturb(Disturbance::Break, |request| request.resource == "services");
     scene.wait_for_log("could not watch services").await?;
+    // Decided while nothing but the connection is known to fail.
     scene.create_pod("later").await?;
-    door.open();
     let (labels, annotations): (Vec<_>, Vec<_>) = [OWN, CLUSTER].concat().into_iter().partition(|(map, _)| *map == "labels");
     scene.wait_for_on("later", &annotations, &labels).await?;
     scene.wait_for(&annotations, &labels).await?;
+    failing.end();
     operator.stop().await
 }
 
@@ -256,37 +272,51 @@ impl Scene {
 
     /// An operator with the rights that were granted last.
     async fn operator(&self) -> anyhow::Result<InProcess> {
-        InProcess::start(self.plane.client_as(&self.user, &["system:authenticated"]), Config::default()).await
+        InProcess::start(self.user_client(), Config::default()).await
+    }
+
+    /// A client of the operator's user.
+    fn user_client(&self) -> Client {
+        self.plane.client_as(&self.user, &["system:authenticated"])
     }
 
     /// Gives the operator's user the rights of the manifests, less these: verb and `resource.group/subresource`.
     async fn grant(&self, missing: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.grant_role(missing).await?;
+        apply(&self.client, "default", &self.binding("ClusterRoleBinding").to_string()).await?;
+        // The first time all rights come at once, and no test takes this one. Later, tests wait for what a right brings.
+        self.wait_for_access("get", "pods", true).await
+    }
+
+    async fn grant_role(&self, missing: &[(&str, &str)]) -> anyhow::Result<()> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rbac/role.yaml");
-        let mut role: ClusterRole = objects::yaml(&fs::read_to_string(&manifest)?);
-        let mut rules = one_by_one(&role);
+        let mut rules = one_by_one(&objects::yaml(&fs::read_to_string(&manifest)?));
         for (verb, resource) in missing {
-            let rule = rules.iter_mut().find(|rule| name_of(rule) == *resource).with_context(|| format!("no rule for {resource}"))?;
-            let verbs = rule.verbs.len();
-            rule.verbs.retain(|granted| granted != verb);
-            anyhow::ensure!(rule.verbs.len() < verbs, "the manifest does not grant {verb} on {resource}");
+            let reduced = rules.iter_mut().find(|rule| name_of(rule) == *resource).with_context(|| format!("no rule for {resource}"))?;
+            let before = reduced.verbs.len();
+            reduced.verbs.retain(|granted| granted != verb);
+            anyhow::ensure!(reduced.verbs.len() < before, "the manifest does not grant {verb} on {resource}");
         }
         rules.retain(|rule| !rule.verbs.is_empty());
-        (role.metadata.name, role.rules) = (Some(self.user.clone()), Some(rules));
-        let mut role = serde_json::to_value(&role)?;
-        role["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
-        role["kind"] = "ClusterRole".into();
-        let roles: Api<ClusterRole> = Api::all(self.client.clone());
-        roles.patch(&self.user, &PatchParams::apply(objects::FIELD_MANAGER).force(), &Patch::Apply(role)).await?;
-        let binding = json!({
+        let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
+            "kind": "ClusterRole",
+            "metadata": { "name": self.user },
+            "rules": rules,
+        });
+        apply(&self.client, "default", &role.to_string()).await?;
+        Ok(())
+    }
+
+    /// The role, bound to the operator's user.
+    fn binding(&self, kind: &str) -> Value {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": kind,
             "metadata": { "name": self.user },
             "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.user },
             "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": self.user }],
-        });
-        apply(&self.client, "default", &binding.to_string()).await?;
-        // All rights come at once, and no test takes this one.
-        self.wait_for_access("get", "pods", true).await
+        })
     }
 
     async fn is_denied(&self, verb: &str, resource: &str) -> anyhow::Result<()> {
@@ -300,6 +330,7 @@ impl Scene {
             spec: SubjectAccessReviewSpec {
                 user: Some(self.user.clone()),
                 resource_attributes: Some(ResourceAttributes {
+                    namespace: Some(self.namespace.name().to_owned()),
                     verb: Some(verb.to_owned()),
                     resource: Some(plural.to_owned()),
                     group: Some(group.to_owned()),

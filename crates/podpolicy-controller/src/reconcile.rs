@@ -23,7 +23,7 @@ use crate::{
     observe::{self, Key, Observation, Observed},
     retry::{Pace, Queue},
     status,
-    world::World,
+    world::{World, Write},
 };
 
 /// Observations that wait for the loop; a watch that is faster waits.
@@ -165,10 +165,10 @@ impl Reconciler {
 
     fn plan(&mut self) {
         for planned in self.world.plan(PODS_AT_ONCE) {
-            if planned.needs_write {
-                self.pods.push(&planned.key);
-            } else {
-                self.pods.forget(&planned.key);
+            match planned.write {
+                Write::None => self.pods.forget(&planned.key),
+                Write::Same => self.pods.push(&planned.key),
+                Write::New => self.pods.push_anew(&planned.key),
             }
         }
     }
@@ -222,12 +222,16 @@ impl Reconciler {
         self.world.write_failed(key, error);
     }
 
-    /// Statuses wait while pods are being written, but not for ever.
+    /// Statuses wait while pods are being written, but not for ever; and always for decisions, or they would speak of a spec that is no
+    /// longer there.
     fn schedule_statuses(&mut self, now: Instant) {
         for id in self.world.take_changed_policies() {
             self.unsettled.entry(id).or_insert(now);
         }
-        let is_settled = self.pods.is_idle() && !self.world.has_undecided();
+        if self.world.has_undecided() {
+            return;
+        }
+        let is_settled = self.pods.is_idle();
         let statuses = &mut self.statuses;
         self.unsettled.retain(|id, since| {
             let is_due = is_settled || now.duration_since(*since) >= STATUS_INTERVAL;

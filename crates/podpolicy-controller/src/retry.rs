@@ -44,6 +44,12 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
+    /// Asks for a key whose work is another than before: it does not wait because the other failed.
+    pub(crate) fn push_anew(&mut self, key: &K) {
+        self.failures.remove(key);
+        self.push(key);
+    }
+
     /// Asks for a key at a later time, beside what else is asked of it.
     pub(crate) fn push_at(&mut self, key: &K, at: Instant) {
         self.later.insert((at, key.clone()));
@@ -191,6 +197,18 @@ mod tests {
         queue.finished(&"a");
         queue.push(&"a");
         assert_eq!(queue.pop(due), Some("a"));
+    }
+
+    #[test]
+    fn a_failed_key_with_new_work_does_not_wait() {
+        let (mut queue, now) = (Queue::new(), Instant::now());
+        queue.push(&"a");
+        queue.pop(now);
+        queue.failed(&"a", now);
+        queue.push_anew(&"a");
+        assert_eq!(queue.pop(now), Some("a"));
+        queue.failed(&"a", now);
+        assert_eq!(queue.pop(now), None, "that failed as well");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 mod carried;
 mod selectors;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -13,7 +15,7 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use podpolicy_api::PodPolicyStatus;
-use podpolicy_engine::{Conflict, Life, NamespaceFacts, Outcome, Pod, PodTemplate, Policy, PolicyId, PolicyKind, Program};
+use podpolicy_engine::{Conflict, Life, MetadataPlan, NamespaceFacts, Outcome, Pod, PodTemplate, Policy, PolicyId, PolicyKind, Program};
 
 use crate::{
     apply::{PodPatch, WriteError},
@@ -81,7 +83,18 @@ pub(crate) struct PodSlot {
 /// A pod that was decided anew.
 pub(crate) struct Planned {
     pub(crate) key: Key,
-    pub(crate) needs_write: bool,
+    pub(crate) write: Write,
+}
+
+/// What a decision says about writing to the pod.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Write {
+    /// There is nothing to write.
+    None,
+    /// The same is to be written as was before.
+    Same,
+    /// Something else is to be written than was before, or the same to another pod.
+    New,
 }
 
 impl World {
@@ -148,7 +161,7 @@ impl World {
         keys.into_iter()
             .filter_map(|key| {
                 self.undecided.remove(&key);
-                self.decide(&key).map(|needs_write| Planned { key, needs_write })
+                self.decide(&key).map(|write| Planned { key, write })
             })
             .collect()
     }
@@ -158,9 +171,10 @@ impl World {
         !self.undecided.is_empty()
     }
 
-    /// The write that a pod needs now; none when it needs nothing.
+    /// The write that a pod needs now; none when it needs nothing, and while it waits for a decision: what was decided about it does not
+    /// hold for what it has become since.
     pub(crate) fn patch_for(&self, key: &Key) -> Option<PodPatch> {
-        let slot = self.pods.get(key)?;
+        let slot = self.pods.get(key).filter(|_| !self.undecided.contains(key))?;
         (!slot.outcome.metadata.is_empty()).then(|| PodPatch::new(&slot.pod, &slot.outcome.metadata))
     }
 
@@ -323,8 +337,13 @@ impl World {
                 self.carried_changed(&old.pod.namespace, &vanished);
                 // What was decided stays until it is decided anew, so that memberships stay true.
                 if let Some(slot) = self.pods.get_mut(&key) {
+                    let is_another = old.pod.uid != slot.pod.uid;
                     slot.outcome = old.outcome;
-                    slot.failure = old.failure.filter(|_| old.pod.uid == slot.pod.uid);
+                    slot.failure = old.failure;
+                    if is_another {
+                        slot.outcome.metadata = MetadataPlan::default();
+                        slot.failure = None;
+                    }
                 }
             }
             None => {
@@ -473,16 +492,20 @@ impl World {
         }
     }
 
-    /// Decides about a pod; says whether it needs a write.
-    fn decide(&mut self, key: &Key) -> Option<bool> {
+    /// Decides about a pod.
+    fn decide(&mut self, key: &Key) -> Option<Write> {
         let slot = self.pods.get_mut(key)?;
         let mut outcome = self.program.decide(&slot.pod);
         // The values are in the pod or in the plan; memory is for many pods.
         outcome.fields = Vec::new();
-        let needs_write = !outcome.metadata.is_empty();
-        if !needs_write {
+        let write = if outcome.metadata.is_empty() {
             slot.failure = None;
-        }
+            Write::None
+        } else if outcome.metadata == slot.outcome.metadata {
+            Write::Same
+        } else {
+            Write::New
+        };
         let old = std::mem::replace(&mut slot.outcome, outcome);
         let new = &slot.outcome;
         for verdict in old.verdicts.iter().filter(|old| !new.verdicts.iter().any(|new| new.policy.id() == old.policy.id())) {
@@ -503,7 +526,7 @@ impl World {
                 self.changed_policies.insert(id.clone());
             }
         }
-        Some(needs_write)
+        Some(write)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Decisions, case by case: each folder of `tests/cases` is a behaviour, and a test of that name.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
+
 mod case;
 mod cluster;
 

@@ -1,5 +1,7 @@
 //! What is true of every decision, whatever the policies, the pod and its past.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
+
 mod cluster;
 mod generator;
 mod plain_reading;
@@ -14,10 +16,9 @@ use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use serde_json::Value as Json;
 
 fn config() -> ProptestConfig {
-    // A failure is kept beside this file, and tried first from then on. PROPTEST_CASES asks for more cases.
+    // A failure is kept beside this file, and tried first from then on. PROPTEST_CASES asks for more than 256 cases.
     let persistence = FileFailurePersistence::WithSource("regressions");
-    let default = ProptestConfig::default();
-    ProptestConfig { cases: default.cases.max(512), failure_persistence: Some(Box::new(persistence)), ..default }
+    ProptestConfig { failure_persistence: Some(Box::new(persistence)), ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -58,7 +59,7 @@ proptest! {
     /// Labels that workloads select on are an exception: what a pod has is not replaced.
     #[test]
     fn earlier_policies_leave_no_trace(mut world in worlds()) {
-        world.surroundings.objects.retain(|object| !matches!(object["kind"].as_str(), Some("Deployment" | "StatefulSet")));
+        world.surroundings.objects.retain(|object| !is_workload(object));
         let direct = written(&world.program(), &world.new_pod());
         let after = written(&world.program(), &world.pod_of_earlier_policies());
         prop_assert_eq!(labels_and_annotations(&after), labels_and_annotations(&direct));
@@ -67,7 +68,8 @@ proptest! {
     #[test]
     fn policies_select_by_what_the_pod_has_of_its_own(world in worlds()) {
         let new = world.new_pod();
-        let mut matching: Vec<_> = world.policies.iter().filter(|policy| selects(policy, &world, &new.labels)).map(|policy| policy_of(policy).id().clone()).collect();
+        let matching = world.policies.iter().filter(|policy| selects(policy, &world, &new.labels));
+        let mut matching: Vec<_> = matching.map(|policy| policy_of(policy).id().clone()).collect();
         matching.sort();
         for pod in [&new, &world.pod_of_earlier_policies(), &written(&world.program(), &new)] {
             let mut selected: Vec<_> = world.program().decide(pod).verdicts.iter().map(|verdict| verdict.policy.id().clone()).collect();
@@ -106,8 +108,9 @@ proptest! {
             let source = Source::Policy(verdict.policy.id().in_record());
             for (field, wanted) in wishes(policy, &pod) {
                 let is_refused = verdict.findings.iter().any(|finding| finding.field == field && finding.refused);
-                let mut settled = outcome.fields.iter().filter(|outcome| outcome.field == field && outcome.source == source);
-                prop_assert!(!is_refused || !settled.any(|outcome| is_value(&wanted, outcome.value.as_ref())), "{field} is refused and {wanted}");
+                let mut of_policy = outcome.fields.iter().filter(|outcome| outcome.field == field && outcome.source == source);
+                let is_applied = of_policy.any(|outcome| is_value(&wanted, outcome.value.as_ref()));
+                prop_assert!(!is_refused || !is_applied, "{field} is refused, and {wanted}");
             }
         }
     }
@@ -119,8 +122,8 @@ proptest! {
         let without = world.program_of(world.policies.iter().filter(|policy| policy["spec"]["enforcement"] != "Audit")).decide(&pod);
         prop_assert_eq!(&outcome.metadata, &without.metadata);
         prop_assert_eq!(&outcome.fields, &without.fields);
-        let enforcing = |outcome: &Outcome| text(&outcome.verdicts.iter().filter(|verdict| !verdict.policy.is_audit()).collect::<Vec<_>>());
-        prop_assert_eq!(enforcing(&outcome), enforcing(&without));
+        let verdicts = enforcing(&world.policies, &outcome);
+        prop_assert_eq!(text(&verdicts), text(&enforcing(&world.policies, &without)));
         prop_assert_eq!(text(&outcome.conflicts), text(&without.conflicts));
     }
 
@@ -128,9 +131,9 @@ proptest! {
     fn new_pod_never_leaves_its_owner(world in worlds()) {
         let new = world.new_pod();
         let pod = written(&world.program(), &new);
-        for workload in world.surroundings.objects.iter().filter(|object| matches!(object["kind"].as_str(), Some("Deployment" | "StatefulSet"))) {
-            let is_owner = |labels| workload["metadata"]["namespace"] == "shop" && matches(&workload["spec"]["selector"], labels);
-            prop_assert!(!is_owner(&new.labels) || is_owner(&pod.labels), "{workload} loses the pod");
+        for object in world.surroundings.objects.iter().filter(|object| is_workload(object) && object["metadata"]["namespace"] == "shop") {
+            let selector = &object["spec"]["selector"];
+            prop_assert!(!matches(selector, &new.labels) || matches(selector, &pod.labels), "{object} loses the pod");
         }
     }
 
@@ -147,7 +150,7 @@ proptest! {
     fn every_sleep_fits_into_the_grace_period_in_the_end(world in worlds()) {
         let pod = world.new_pod();
         let outcome = world.program().decide(&pod);
-        let settled = |field: &Field| outcome.fields.iter().find(|outcome| outcome.field == *field).and_then(|outcome| outcome.value.clone());
+        let settled = |field: &Field| outcome.fields.iter().find(|outcome| outcome.field == *field)?.value.clone();
         let grace_period = match settled(&Field::GracePeriod) {
             Some(Value::Seconds(seconds)) => seconds,
             _ => pod.template.grace_period,
@@ -177,13 +180,18 @@ proptest! {
     }
 
     #[test]
-    fn counts_and_states_agree_with_fields(world in worlds()) {
-        let outcome = world.program().decide(&world.lived_in_pod());
-        for verdict in outcome.verdicts.iter().filter(|verdict| !verdict.policy.is_audit()) {
-            let refused = verdict.findings.iter().any(|finding| finding.refused);
+    fn states_agree_with_findings_and_fields(world in worlds()) {
+        let pod = world.lived_in_pod();
+        let outcome = world.program().decide(&pod);
+        for (policy, verdict) in enforcing(&world.policies, &outcome) {
+            let is_refused = verdict.findings.iter().any(|finding| finding.refused);
+            let is_done = wishes(policy, &pod).iter().all(|(field, _)| {
+                let has_finding = verdict.findings.iter().any(|finding| finding.field == *field);
+                has_finding || outcome.fields.iter().any(|outcome| outcome.field == *field && outcome.done)
+            });
             match verdict.state {
-                PodState::Compliant => prop_assert!(!refused),
-                PodState::Refused => prop_assert!(refused),
+                PodState::Compliant => prop_assert!(is_done && !is_refused),
+                PodState::Refused => prop_assert!(is_done && is_refused),
                 PodState::Pending => prop_assert!(!outcome.metadata.is_empty()),
                 PodState::Outdated => prop_assert!(outcome.fields.iter().any(|field| !field.done)),
             }
@@ -212,6 +220,10 @@ fn enforcing<'a>(policies: &'a [Json], outcome: &'a Outcome) -> Vec<(&'a Json, &
         Some((policy, verdict?))
     };
     policies.iter().filter_map(with_verdict).collect()
+}
+
+fn is_workload(object: &Json) -> bool {
+    matches!(object["kind"].as_str(), Some("Deployment" | "StatefulSet"))
 }
 
 fn text(what: &impl std::fmt::Debug) -> String {

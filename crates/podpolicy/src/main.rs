@@ -39,7 +39,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints one line. Many errors repeat their cause in their own words, and those of parsers quote the file, which may hold
+/// credentials.
 #[allow(clippy::print_stderr, reason = "errors of a command line go to stderr")]
 fn report(error: &anyhow::Error) {
-    eprintln!("podpolicy: {error:#}");
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let line = cause.lines().next().unwrap_or_default();
+        if !text.contains(line) {
+            text = if text.is_empty() { line.to_owned() } else { format!("{text}: {line}") };
+        }
+    }
+    eprintln!("podpolicy: {text}");
 }

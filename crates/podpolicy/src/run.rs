@@ -1,6 +1,6 @@
 //! `podpolicy run`: the operator, until SIGTERM or SIGINT.
 
-use std::{net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -22,12 +22,12 @@ pub(crate) struct Arguments {
     /// Watch only these namespaces, comma-separated [default: the whole cluster]
     ///
     /// ClusterPodPolicies are then left alone: they need rights on the whole cluster.
-    #[arg(long, env = "PODPOLICY_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    #[arg(long, env = "PODPOLICY_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace)]
     namespaces: Vec<String>,
 
     /// Namespaces in which no ClusterPodPolicy acts, comma-separated; the operator's own is always one of them, unless this is
     /// given
-    #[arg(long, env = "PODPOLICY_EXCLUDE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", default_values = DEFAULT_EXCLUDED_NAMESPACES)]
+    #[arg(long, env = "PODPOLICY_EXCLUDE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace, default_values = DEFAULT_EXCLUDED_NAMESPACES)]
     exclude_namespaces: Vec<String>,
 
     /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
@@ -104,31 +104,44 @@ fn metrics_address(text: &str) -> Result<Option<SocketAddr>> {
     Ok(Some(address))
 }
 
+/// A namespace's name, or nothing: an environment variable that is set to nothing counts as not set.
+fn namespace(text: &str) -> Result<String, String> {
+    let is_allowed = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
+    if text.trim().chars().all(is_allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("no namespace has such a name; separate several by commas".to_owned())
+    }
+}
+
 fn config(arguments: Arguments) -> Config {
-    let watched =
-        if arguments.namespaces.is_empty() { Watched::Cluster } else { Watched::Namespaces(arguments.namespaces.into_iter().collect()) };
-    let mut excluded_namespaces: std::collections::BTreeSet<_> = arguments.exclude_namespaces.into_iter().collect();
+    let given =
+        |names: Vec<String>| names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect::<BTreeSet<_>>();
+    let namespaces = given(arguments.namespaces);
+    let watched = if namespaces.is_empty() { Watched::Cluster } else { Watched::Namespaces(namespaces) };
+    let mut excluded_namespaces = given(arguments.exclude_namespaces);
+    if excluded_namespaces.is_empty() {
+        excluded_namespaces.extend(DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned));
+    }
     if DEFAULT_EXCLUDED_NAMESPACES.iter().all(|name| excluded_namespaces.contains(*name)) {
         excluded_namespaces.insert(arguments.own_namespace);
     }
-    Config {
-        watched,
-        concurrency: arguments.concurrency.get().into(),
-        excluded_namespaces,
-        protected_keys: arguments.protect_keys.into_iter().collect(),
-    }
+    Config { watched, concurrency: arguments.concurrency.get().into(), excluded_namespaces, protected_keys: given(arguments.protect_keys) }
 }
 
 async fn client(arguments: &Arguments) -> Result<Client> {
     let options = KubeConfigOptions { context: arguments.context.clone(), ..KubeConfigOptions::default() };
+    let unusable_context = || {
+        let name = arguments.context.as_deref().unwrap_or("current-context");
+        format!("--context {name} cannot be used; `kubectl config get-contexts` lists those that the kubeconfig has")
+    };
     let mut config = match &arguments.kubeconfig {
         Some(file) => {
-            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display()))?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(|| format!("--kubeconfig {}", file.display()))?
+            let unusable = || format!("--kubeconfig {} cannot be used; give the path of a kubeconfig file", file.display());
+            let kubeconfig = Kubeconfig::read_from(file).with_context(unusable)?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(unusable_context).with_context(unusable)?
         }
-        None if arguments.context.is_some() => {
-            kube::Config::from_kubeconfig(&options).await.context("no cluster: set KUBECONFIG, or give --kubeconfig FILE")?
-        }
+        None if arguments.context.is_some() => kube::Config::from_kubeconfig(&options).await.with_context(unusable_context)?,
         None => kube::Config::infer()
             .await
             .context("no cluster: set KUBECONFIG, give --kubeconfig FILE, or run in a pod with a ServiceAccount")?,

@@ -105,10 +105,10 @@ async fn write_that_admission_changes_back_is_told_and_tried_ever_more_slowly() 
     assert_eq!(verdict(&status, "Ready"), "False WriteFailed");
     let pod = stage.pods.get("web").await?;
     assert_eq!((pod.labels().get("team"), pod.labels()["tier"].as_str()), (None, "front"), "the rest is taken");
-    // The second try comes after half a second, the third after another: by now a hot loop would have sent hundreds.
+    // What is left of the first is tried at once, then after waits that grow: by now a hot loop would have sent hundreds.
     stage.pass().await?;
     let tries = stage.tap.writes("pods", "web").await?.len();
-    assert!(tries <= 4, "{tries}");
+    assert!(tries <= 6, "{tries}");
 
     admission.delete(&stage).await?;
     comes_to_rest(&stage).await

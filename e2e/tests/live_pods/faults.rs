@@ -8,7 +8,7 @@ use podpolicy_api::{PodCounts, PodPolicyStatus};
 use podpolicy_e2e::policies::{condition, verdict};
 use podpolicy_e2e::stage::{RECORD, record};
 use podpolicy_e2e::tap::{Disturbance, Exchange, Outcome};
-use podpolicy_e2e::{History, Stage};
+use podpolicy_e2e::{History, InProcess, Stage};
 use serde_json::json;
 
 const STANDARD: &str = "{ selector: { matchLabels: { app: web } }, labels: { team: shop } }";
@@ -117,6 +117,39 @@ async fn failures_are_tried_again_ever_more_slowly() -> anyhow::Result<()> {
     fault.end();
     stage.label(PODS[0], "team", Some("shop")).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn new_value_does_not_wait_for_the_turn_of_the_one_that_failed() -> anyhow::Result<()> {
+    let (stage, _operator) = next_try_is_far_off("fault-new-value").await?;
+    stage.policy("standard", &STANDARD.replace("shop", "sales")).await?;
+    let start = Instant::now();
+    stage.label(PODS[0], "team", Some("sales")).await?;
+    assert!(start.elapsed() < Duration::from_secs(6), "it waited {:?}", start.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn pod_recreated_under_the_same_name_does_not_wait_for_the_turn_of_the_old_one() -> anyhow::Result<()> {
+    let (stage, _operator) = next_try_is_far_off("fault-new-pod").await?;
+    stage.delete_pod(PODS[0]).await?;
+    stage.create_pod(PODS[0], &[("app", "web")]).await?;
+    let start = Instant::now();
+    stage.label(PODS[0], "team", Some("shop")).await?;
+    assert!(start.elapsed() < Duration::from_secs(6), "it waited {:?}", start.elapsed());
+    Ok(())
+}
+
+/// A pod that could not be written five times, so that the next try is due eight seconds later; by now it would succeed.
+async fn next_try_is_far_off(prefix: &str) -> anyhow::Result<(Stage, InProcess)> {
+    let stage = three_pods(prefix).await?;
+    let fault = stage.tap.disturb(Disturbance::Answer(StatusCode::INTERNAL_SERVER_ERROR), writes_first_pod);
+    let operator = stage.operator().await?;
+    stage.policy("standard", STANDARD).await?;
+    fault.met(5).await?;
+    stage.tap.writes("pods", PODS[0]).await?;
+    fault.end();
+    Ok((stage, operator))
 }
 
 #[tokio::test]

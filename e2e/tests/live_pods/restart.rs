@@ -182,6 +182,36 @@ async fn operator_that_is_asked_to_stop_ends_the_writes_that_are_under_way() -> 
 }
 
 #[tokio::test]
+async fn two_operators_at_once_do_no_harm() -> anyhow::Result<()> {
+    let stage = Stage::set("two").await?;
+    let names: Vec<_> = (0..8).map(|number| format!("web-{number}")).collect();
+    for name in &names {
+        stage.create_pod(name, &[("app", "web"), ("team", "none")]).await?;
+    }
+    let (_one, _other) = (stage.operator().await?, stage.operator().await?);
+    for team in ["shop", "sales", "shop"] {
+        stage.policy("standard", &STANDARD.replace("team: shop", &format!("team: {team}"))).await?;
+        for name in &names {
+            let pod = stage.label(name, "team", Some(team)).await?;
+            assert_eq!(record(&pod)["labels"]["team"], json!({ "by": "PodPolicy/standard", "value": team, "was": "none" }));
+        }
+        stage.settled("standard", 8).await?;
+    }
+    stage.pass().await?;
+    stage.pass().await?;
+    let before = stage.versions().await?;
+    stage.pass().await?;
+    assert_eq!(stage.versions().await?, before);
+
+    stage.delete_policy("standard").await?;
+    for name in &names {
+        let pod = stage.label(name, "team", Some("none")).await?;
+        assert!(pod.annotations().is_empty(), "{:?}", pod.annotations());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn operator_does_not_touch_policies_and_pods_of_other_namespaces() -> anyhow::Result<()> {
     let (stage, other) = (Stage::set("here").await?, Stage::set("elsewhere").await?);
     other.create_pod("web", &[("app", "web")]).await?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use podpolicy_e2e::policies::verdict;
 use podpolicy_e2e::stage::record;
 use podpolicy_e2e::{InProcess, Stage};
@@ -42,6 +43,18 @@ async fn replaced_values_return_when_the_policy_is_deleted() -> anyhow::Result<(
     stage.delete_policy("standard").await?;
     let pod = stage.label("web", "team", Some("none")).await?;
     assert_eq!(metadata(&pod), original, "and nothing else is left of the policy");
+    Ok(())
+}
+
+#[tokio::test]
+async fn replaced_values_return_when_the_policy_is_being_deleted_and_somebody_holds_it() -> anyhow::Result<()> {
+    let (stage, _operator, original) = replaced("undo-held").await?;
+    let finalizers = |names: &[&str]| Patch::Merge(json!({ "metadata": { "finalizers": names } }));
+    stage.policies.patch("standard", &PatchParams::default(), &finalizers(&["example.com/held"])).await?;
+    stage.policies.delete("standard", &DeleteParams::default()).await?;
+    let pod = stage.label("web", "team", Some("none")).await?;
+    assert_eq!(metadata(&pod), original);
+    stage.policies.patch("standard", &PatchParams::default(), &finalizers(&[])).await?;
     Ok(())
 }
 

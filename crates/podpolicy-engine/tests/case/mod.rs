@@ -35,7 +35,7 @@ pub fn check(behaviour: &str) {
     }
     let wanted = wanted.map(|wanted| serde_saphyr::to_string(&wanted).unwrap()).unwrap_or_default();
     panic!(
-        "{behaviour}: not what tests/cases/{behaviour}/want.yaml wants (-), but (+)\n{}\nif that is right, run `UPDATE=1 cargo test -p podpolicy-engine {behaviour}` and read the difference",
+        "tests/cases/{behaviour}/want.yaml wants (-), but (+)\n{}\nwhere that is right, `UPDATE=1 cargo test {behaviour}` writes it down",
         difference(&wanted, &seen)
     );
 }
