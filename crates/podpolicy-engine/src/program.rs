@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::{NamespaceFacts, Outcome, Pod, Policy, PolicyKind, Settings, decide, index::SelectorIndex};
+use crate::{NamespaceFacts, Outcome, Pod, Policy, PolicyKind, Selector, Settings, decide, index::SelectorIndex};
 
 /// The policies of a cluster and the facts beside them, ready to decide.
 #[derive(Debug)]
@@ -83,11 +83,11 @@ impl Program {
     }
 
     fn index(&self, namespace: &str) -> SelectorIndex {
-        let nothing = BTreeMap::new();
-        let labels = self.facts(namespace).map_or(&nothing, |facts| &facts.labels);
         let excluded = self.is_excluded(namespace);
-        let acts_here =
-            |rank: &&u32| !excluded && self.policies[**rank as usize].namespace_selector().is_none_or(|selector| selector.matches(labels));
+        // Every namespace has a label, its name: one without has not been seen yet, and nobody can say that a condition holds.
+        let labels = self.facts(namespace).map(|facts| &facts.labels).filter(|labels| !labels.is_empty());
+        let is_selected = |selector: &Selector| labels.map_or(selector.is_empty(), |labels| selector.matches(labels));
+        let acts_here = |rank: &&u32| !excluded && self.policies[**rank as usize].namespace_selector().is_none_or(is_selected);
         let ranks: Vec<u32> =
             self.by_namespace.get(namespace).into_iter().flatten().chain(self.cluster.iter().filter(acts_here)).copied().collect();
         SelectorIndex::new(ranks.iter().map(|&rank| (rank, self.policies[rank as usize].selector())))

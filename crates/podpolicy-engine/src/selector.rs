@@ -22,6 +22,11 @@ impl Selector {
         self.0.iter().filter(|expression| known.contains_key(key(expression))).all(|expression| expression.matches(known))
     }
 
+    /// Whether there is no condition, so that everything is selected.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.0.iter()
     }

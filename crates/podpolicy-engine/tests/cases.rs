@@ -33,7 +33,7 @@ cases! {
     cluster_policy_acts_in_every_namespace
     namespace_selector_narrows_a_cluster_policy
     namespace_selector_reads_no_labels_of_pods
-    unknown_namespace_has_no_labels
+    namespace_with_unknown_labels_is_selected_by_no_condition
     excluded_namespace_is_free_of_cluster_policies_only
     namespace_that_leaves_the_selector_is_undone
     namespace_that_becomes_excluded_is_undone

@@ -296,7 +296,12 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
     let rarely = || prop::bool::weighted(0.1);
     (environment, vec(selecting(), 0..4), carried, prop::bool::ANY, rarely(), rarely()).prop_map(
         |(environment, objects, carried, exec_is_vouched, selectors_are_unseen, namespace_is_excluded)| Surroundings {
-            namespace_labels: environment.map(|environment| ("env".to_owned(), environment.to_owned())).into_iter().collect(),
+            // Every namespace has its name as a label.
+            namespace_labels: environment
+                .map(|environment| ("env".to_owned(), environment.to_owned()))
+                .into_iter()
+                .chain([("kubernetes.io/metadata.name".to_owned(), "shop".to_owned())])
+                .collect(),
             objects,
             carried,
             exec_is_vouched,
