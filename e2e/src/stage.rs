@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
+use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -143,6 +144,13 @@ impl Stage {
         let policies = self.policies.list(&ListParams::default()).await?;
         let versions = pods.iter().map(|pod| version("pod", pod)).chain(policies.iter().map(|policy| version("policy", policy)));
         Ok(versions.filter(|(name, _)| !name.contains(&format!("/{MARKER}"))).collect())
+    }
+
+    /// How many requests that change something the operators have sent, those for [`Stage::pass`] apart: one that changes nothing in the
+    /// end leaves the version as it is.
+    pub fn changes_sent(&self) -> usize {
+        let exchanges = self.tap.exchanges();
+        exchanges.iter().filter(|exchange| exchange.method != Method::GET && !exchange.name.starts_with(MARKER)).count()
     }
 
     /// What kubectl writes to its standard output when called for this namespace.

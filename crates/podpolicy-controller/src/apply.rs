@@ -65,11 +65,14 @@ impl From<kube::Error> for WriteError {
         let kube::Error::Api(status) = error else { return Self::Unavailable(error.to_string()) };
         let is_explained = status.details.as_ref().is_some_and(|details| !details.causes.is_empty());
         match status.code {
+            // A webhook answers with whatever code it likes.
+            _ if status.message.starts_with("admission webhook ") => Self::Refused(status.message),
             404 => Self::Gone,
             409 => Self::Changed,
             // A JSON patch whose test fails is answered with 422 and no cause; invalid content names its causes.
             422 if !is_explained => Self::Changed,
-            403 => Self::Forbidden(status.message),
+            // Admission plugins forbid as well; these are the words for a right that is missing.
+            403 if status.message.contains(" cannot patch resource ") => Self::Forbidden(status.message),
             429 => Self::Unavailable(status.message),
             400..500 => Self::Refused(status.message),
             _ => Self::Unavailable(status.message),
@@ -162,5 +165,42 @@ impl PodPatch {
             }
         }
         Self { namespace: pod.namespace.clone(), name: pod.name.clone(), operations: Json::Array(operations), plan: plan.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn category(status: &Json) -> &'static str {
+        let status = serde_json::from_value(status.clone()).unwrap();
+        WriteError::from(kube::Error::Api(Box::new(status))).category()
+    }
+
+    #[test]
+    fn answers_of_the_api_server_are_told_apart() {
+        let denied = "admission webhook \"guard.example.com\" denied the request: you cannot patch resource \"pods\" like that";
+        let by_policy = "pods \"web\" is forbidden: ValidatingAdmissionPolicy 'guard' with binding 'guard' denied request: no";
+        let no_right =
+            "pods \"web\" is forbidden: User \"jane\" cannot patch resource \"pods\" in API group \"\" in the namespace \"shop\"";
+        let explained = json!({ "causes": [{ "reason": "FieldValueInvalid", "message": "Invalid value", "field": "metadata.labels" }] });
+        for (code, message, details, wanted) in [
+            (404, "pods \"web\" not found", Json::Null, "gone"),
+            (409, "Operation cannot be fulfilled on pods \"web\"", Json::Null, "changed"),
+            (422, "the server rejected our request due to an error in our request", Json::Null, "changed"),
+            (422, "Pod \"web\" is invalid: metadata.labels: Invalid value", explained, "refused"),
+            (403, no_right, Json::Null, "forbidden"),
+            (403, by_policy, Json::Null, "refused"),
+            (403, denied, Json::Null, "refused"),
+            (404, denied, Json::Null, "refused"),
+            (409, denied, Json::Null, "refused"),
+            (422, denied, Json::Null, "refused"),
+            (413, "limit is 3145728", Json::Null, "refused"),
+            (429, "too many requests", Json::Null, "unavailable"),
+            (500, "etcdserver: request timed out", Json::Null, "unavailable"),
+        ] {
+            let status = json!({ "code": code, "message": message, "details": details });
+            assert_eq!(category(&status), wanted, "{status}");
+        }
     }
 }

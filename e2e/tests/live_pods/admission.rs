@@ -3,7 +3,7 @@
 
 use kube::ResourceExt as _;
 use podpolicy_api::PodPolicyStatus;
-use podpolicy_e2e::policies::verdict;
+use podpolicy_e2e::policies::{condition, verdict};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::{Stage, objects};
 use serde_json::json;
@@ -85,6 +85,23 @@ async fn write_that_admission_refuses_is_told_with_its_words_and_done_later() ->
     let status = stage.status("standard", "a write that failed", write_failed).await?;
     assert!(status.findings[0].message.contains("nobody may set team"), "{}", status.findings[0].message);
     assert_eq!(verdict(&status, "Ready"), "False WriteFailed");
+    admission.delete(&stage).await?;
+    comes_to_rest(&stage).await
+}
+
+#[tokio::test]
+async fn write_that_admission_forbids_is_no_lack_of_rights() -> anyhow::Result<()> {
+    let stage = Stage::set("forbidden").await?;
+    // As policy engines do: with the code that the API server itself has for missing rights.
+    let rules = "validations: [{ expression: '!has(object.metadata.labels) || !(\"team\" in object.metadata.labels)', reason: Forbidden, message: you cannot set team }]";
+    let admission = Admission::set(&stage, "ValidatingAdmissionPolicy", rules).await?;
+    stage.create_pod("web", &[("app", "web")]).await?;
+    let _operator = stage.operator().await?;
+    stage.policy("standard", STANDARD).await?;
+    let status = stage.status("standard", "a write that failed", write_failed).await?;
+    assert_eq!((verdict(&status, "Ready").as_str(), verdict(&status, "Stalled").as_str()), ("False WriteFailed", ""));
+    let message = &condition(&status, "Ready").unwrap().message;
+    assert!(message.contains("you cannot set team") && !message.contains("grant"), "{message}");
     admission.delete(&stage).await?;
     comes_to_rest(&stage).await
 }

@@ -80,6 +80,28 @@ async fn key_with_a_slash_and_a_tilde_in_the_value_arrives_as_it_is() -> anyhow:
 }
 
 #[tokio::test]
+async fn empty_value_is_a_value() -> anyhow::Result<()> {
+    let stage = Stage::set("empty").await?;
+    stage.create_pod("lacks", &[("app", "web")]).await?;
+    stage.create_pod("has", &[("app", "web"), ("team", "")]).await?;
+    let _operator = stage.operator().await?;
+    stage.policy("standard", "{ selector: {}, labels: { team: shop, tier: '' } }").await?;
+    let pod = stage.label("lacks", "tier", Some("")).await?;
+    assert_eq!(pod.labels()["team"], "shop");
+    let pod = stage.label("has", "tier", Some("")).await?;
+    assert_eq!(pod.labels()["team"], "", "it is the pod's own");
+
+    stage.policy("standard", "{ selector: {}, precedence: Policy, labels: { team: shop, tier: front } }").await?;
+    let pod = stage.label("has", "team", Some("shop")).await?;
+    assert_eq!((record(&pod)["labels"]["team"]["was"].as_str(), pod.labels()["tier"].as_str()), (Some(""), "front"));
+    stage.delete_policy("standard").await?;
+    let pod = stage.label("has", "team", Some("")).await?;
+    assert!(!pod.labels().contains_key("tier"));
+    stage.label("lacks", "team", None).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn pod_that_complies_already_gets_no_record_and_is_never_written() -> anyhow::Result<()> {
     let stage = Stage::set("complies").await?;
     stage.create_pod("web", &[("app", "web"), ("team", "shop")]).await?;
@@ -169,9 +191,9 @@ async fn once_all_is_done_nothing_more_is_written() -> anyhow::Result<()> {
     }
 
     stage.pass().await?;
-    let before = stage.versions().await?;
+    let before = (stage.versions().await?, stage.changes_sent());
     stage.pass().await?;
     stage.pass().await?;
-    assert_eq!(stage.versions().await?, before);
+    assert_eq!((stage.versions().await?, stage.changes_sent()), before);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use kube::ResourceExt as _;
 use podpolicy_api::{PodCounts, PodPolicyStatus};
-use podpolicy_e2e::policies::{condition, verdict};
+use podpolicy_e2e::policies::verdict;
 use podpolicy_e2e::stage::{RECORD, record};
 use podpolicy_e2e::tap::{Disturbance, Exchange, Outcome};
 use podpolicy_e2e::{History, InProcess, Stage};
@@ -150,27 +150,6 @@ async fn next_try_is_far_off(prefix: &str) -> anyhow::Result<(Stage, InProcess)>
     stage.tap.writes("pods", PODS[0]).await?;
     fault.end();
     Ok((stage, operator))
-}
-
-#[tokio::test]
-async fn operator_that_may_not_write_says_which_right_it_lacks() -> anyhow::Result<()> {
-    let stage = three_pods("fault-403").await?;
-    let fault = stage.tap.disturb(Disturbance::Answer(StatusCode::FORBIDDEN), |exchange| exchange.writes("pods"));
-    let _operator = stage.operator().await?;
-    stage.policy("standard", STANDARD).await?;
-    let status = stage.status("standard", "three writes that failed", |status| {
-        status.findings.iter().any(|finding| finding.reason.to_string() == "WriteFailed" && finding.pods == 3)
-    });
-    let status = status.await?;
-    assert_eq!(verdict(&status, "Ready"), "False Forbidden");
-    assert_eq!((verdict(&status, "Stalled").as_str(), verdict(&status, "Reconciling").as_str()), ("True Forbidden", ""));
-    let message = &condition(&status, "Ready").unwrap().message;
-    assert!(message.contains("grant the operator patch on pods"), "{message}");
-
-    fault.end();
-    let status = stage.settled("standard", 3).await?;
-    assert_eq!((verdict(&status, "Ready").as_str(), verdict(&status, "Stalled").as_str()), ("True InForce", ""));
-    Ok(())
 }
 
 #[tokio::test]

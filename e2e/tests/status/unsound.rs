@@ -6,11 +6,6 @@ use podpolicy_e2e::Stage;
 use podpolicy_e2e::policies::{condition, verdict};
 use serde_json::json;
 
-/// How many requests the operators have sent, apart from those for [`Stage::pass`].
-fn sent(stage: &Stage) -> usize {
-    stage.tap.exchanges().iter().filter(|exchange| !exchange.name.starts_with("marker") && !exchange.watch).count()
-}
-
 #[tokio::test]
 async fn unknown_container_is_a_finding_and_no_reason_to_refuse() -> anyhow::Result<()> {
     let stage = Stage::set("container").await?;
@@ -31,9 +26,9 @@ async fn unknown_container_is_a_finding_and_no_reason_to_refuse() -> anyhow::Res
     let findings: Vec<_> = status.findings.iter().map(|finding| format!("{} {}", finding.reason, finding.field)).collect();
     assert_eq!(findings, ["ContainerNotFound containers[sidecar-*]", "ContainerNotFound containers[wbe]"]);
 
-    let before = sent(&stage);
+    let before = stage.changes_sent();
     stage.pass().await?;
-    assert_eq!(sent(&stage), before, "{}", dump(&stage));
+    assert_eq!(stage.changes_sent(), before, "{}", dump(&stage));
     Ok(())
 }
 
@@ -57,9 +52,9 @@ async fn port_that_the_container_lacks_is_refused_without_further_requests() -> 
     let message = &status.findings[0].message;
     assert!(message.contains("web") && message.contains("admin") && message.contains("http"), "{message}");
 
-    let before = sent(&stage);
+    let before = stage.changes_sent();
     stage.pass().await?;
-    assert_eq!(sent(&stage), before, "{}", dump(&stage));
+    assert_eq!(stage.changes_sent(), before, "{}", dump(&stage));
     Ok(())
 }
 
@@ -87,9 +82,9 @@ async fn annotations_that_fit_on_no_pod_make_the_policy_invalid() -> anyhow::Res
     let message = &condition(&status, "Accepted").unwrap().message;
     assert!(message.starts_with("spec.annotations: ") && message.contains("262144"), "{message}");
 
-    let before = sent(&stage);
+    let before = stage.changes_sent();
     stage.pass().await?;
-    assert_eq!(sent(&stage), before, "{}", dump(&stage));
+    assert_eq!(stage.changes_sent(), before, "{}", dump(&stage));
     assert_eq!(stage.pods.get("web").await?.resource_version(), pod.resource_version(), "no part of it is in force");
 
     // Once they fit, twice for the sake of the record, they are in force.
