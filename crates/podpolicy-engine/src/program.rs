@@ -93,3 +93,20 @@ impl Program {
         SelectorIndex::new(ranks.iter().map(|&rank| (rank, self.policies[rank as usize].selector())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn namespaces_of_which_nothing_is_known_are_alike_unless_excluded() {
+        let policy = json!({ "metadata": { "name": "all" }, "spec": { "selector": {}, "labels": { "team": "shop" } } });
+        let policy = Arc::new(Policy::from_cluster(&serde_json::from_value(policy).unwrap()));
+        let settings = Settings { excluded_namespaces: ["kube-system".to_owned()].into(), ..Settings::default() };
+        let program = Program::new([policy], HashMap::new(), settings);
+        let selected = |namespace: &str| program.select(namespace, &BTreeMap::new()).len();
+        assert_eq!(["kube-system", "shop", "kube-system", "bank"].map(selected), [0, 1, 0, 1]);
+    }
+}
