@@ -1,7 +1,7 @@
 //! What the end-to-end tests stand on: a real Kubernetes control plane without nodes, built from source and run as ordinary
 //! processes on this machine, and tools to ask it questions.
 //!
-//! The tests themselves are in `tests/`. Nothing here knows what a policy does; and nothing here may outlive the process
+//! The tests themselves are in `tests/`. Nothing here judges what a policy does; and nothing here may outlive the process
 //! that started it. Linux only.
 
 mod binary;

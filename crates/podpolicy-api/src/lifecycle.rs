@@ -40,7 +40,7 @@ pub struct LifecycleHandler {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_get: Option<HttpGetAction>,
 
-    /// Waits. As `preStop` it must be shorter than the grace period that the pod ends up with, or it is left out (finding
+    /// Waits. As `preStop` it must be shorter than the grace period that the pod ends up with, as `postStart` no longer, or it is left out (finding
     /// GraceTooShort). Needs Kubernetes 1.30 or later. Example: `sleep: {seconds: 5}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sleep: Option<SleepAction>,

@@ -90,7 +90,8 @@ pub enum FindingReason {
     ExecNotAllowed,
     /// A probe or hook names a port that the container does not have.
     PortNotFound,
-    /// A preStop sleep is not shorter than the grace period that the pod ends up with.
+    /// A sleep in a hook does not fit into the grace period that the pod ends up with, or a policy's grace period is too short for
+    /// a sleep that the workload declares.
     GraceTooShort,
     /// The pod's annotations would be larger than Kubernetes allows.
     AnnotationsTooLarge,

@@ -8,7 +8,7 @@ mod plain_reading;
 
 use std::collections::BTreeMap;
 
-use generator::{World, policy_of, worlds};
+use generator::{World, policy_of, with_owner, worlds};
 use plain_reading::{is_value, matches, selects, wishes};
 use podpolicy_api::APPLIED_ANNOTATION;
 use podpolicy_engine::{Field, HookKind, Life, Outcome, Pod, PodState, Program, Record, Source, Value, Verdict};
@@ -128,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn new_pod_never_leaves_its_owner(world in worlds()) {
+    fn new_pod_never_leaves_its_owner(world in worlds().prop_flat_map(with_owner)) {
         let new = world.new_pod();
         let pod = written(&world.program(), &new);
         for object in world.surroundings.objects.iter().filter(|object| is_workload(object) && object["metadata"]["namespace"] == "shop") {

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use podpolicy_api::PodCounts;
 use podpolicy_e2e::policies::{condition, verdict};
 use podpolicy_e2e::tap::Disturbance;
+use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::{Stage, objects};
 use serde_json::json;
 
@@ -83,6 +84,32 @@ async fn counts_follow_pods_that_come_change_and_go() -> anyhow::Result<()> {
     let status = stage.settled("standard", 0).await?;
     assert_eq!(verdict(&status, "Compliant"), "True NoPods");
     Ok(())
+}
+
+#[tokio::test]
+async fn what_is_gone_is_forgotten() -> anyhow::Result<()> {
+    let stage = Stage::set("forgotten").await?;
+    let operator = stage.operator().await?;
+    stage.policy("standard", "{ selector: {}, labels: { team: shop } }").await?;
+    for number in 0..3 {
+        stage.create_pod(&format!("web-{number}"), &WEB).await?;
+    }
+    stage.settled("standard", 3).await?;
+    let known = async |what: &str, pods: u32, policies: u32| {
+        eventually(what, DEADLINE, async || {
+            let text = operator.metrics.to_text();
+            let says = |line: String| text.lines().any(|found| found == line);
+            Ok(Seen::when(says(format!("podpolicy_pods {pods}")) && says(format!("podpolicy_policies {policies}")), &text))
+        })
+        .await
+    };
+    known("all to be known", 3, 1).await?;
+    for number in 0..3 {
+        stage.delete_pod(&format!("web-{number}")).await?;
+    }
+    known("the pods to be forgotten", 0, 1).await?;
+    stage.delete_policy("standard").await?;
+    known("the policy to be forgotten", 0, 0).await
 }
 
 #[tokio::test]

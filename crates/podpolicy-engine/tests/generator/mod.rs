@@ -289,9 +289,10 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn surroundings() -> impl Strategy<Value = Surroundings> {
-    let carried = (select(vec!["PodPolicy/one", "PodPolicy/two", "ClusterPodPolicy/one"]), select(LABELS.to_vec()));
-    let carried =
-        vec(carried, 0..3).prop_map(|carried| carried.into_iter().map(|(policy, key)| (policy.to_owned(), key.to_owned())).collect());
+    let carriers = ["PodPolicy/one", "PodPolicy/two", "ClusterPodPolicy/one"];
+    let everything = carriers.iter().flat_map(|policy| LABELS.map(|key| ((*policy).to_owned(), key.to_owned())));
+    let carried = prop::sample::subsequence(everything.collect::<Vec<_>>(), 0..=carriers.len() * LABELS.len())
+        .prop_map(|carried| carried.into_iter().collect());
     let environment = prop::option::of(select(vec!["prod", "test"]));
     let rarely = || prop::bool::weighted(0.1);
     (environment, vec(selecting(), 0..4), carried, prop::bool::ANY, rarely(), rarely()).prop_map(
@@ -320,6 +321,27 @@ fn selecting() -> impl Strategy<Value = Json> {
             _ => json!({ "selector": selector }),
         };
         json!({ "kind": kind, "metadata": { "name": "web", "namespace": namespace }, "spec": spec })
+    })
+}
+
+/// Adds a Deployment that owns the new pod: its selector holds for the pod, in any of the ways in which it can.
+pub fn with_owner(world: World) -> impl Strategy<Value = World> {
+    let labels = world.new_pod().labels;
+    let conditions = LABELS.map(|key| {
+        let others: Vec<_> = VALUES.iter().filter(|value| labels.get(key).is_none_or(|label| label != *value)).collect();
+        let holds = match labels.get(key) {
+            Some(value) => vec![json!({ "key": key, "operator": "In", "values": [value] }), json!({ "key": key, "operator": "Exists" })],
+            None => vec![json!({ "key": key, "operator": "DoesNotExist" })],
+        };
+        let excludes = json!({ "key": key, "operator": "NotIn", "values": others });
+        prop::option::of(select([holds, vec![excludes]].concat()))
+    });
+    conditions.prop_map(move |conditions| {
+        let mut world = world.clone();
+        let selector = json!({ "matchExpressions": conditions.into_iter().flatten().collect::<Vec<_>>() });
+        let metadata = json!({ "name": "owner", "namespace": "shop" });
+        world.surroundings.objects.push(json!({ "kind": "Deployment", "metadata": metadata, "spec": { "selector": selector } }));
+        world
     })
 }
 
