@@ -41,7 +41,7 @@ struct Sizes {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let sizes = Sizes { pods: size("BENCH_PODS", 3000)?, policies: size("BENCH_POLICIES", 20)?, rounds: size("BENCH_ROUNDS", 3)? };
+    let sizes = Sizes { pods: size("BENCH_PODS", 3000)?, policies: size("BENCH_POLICIES", 20)?, rounds: size("BENCH_ROUNDS", 5)? };
     let plane = ControlPlane::start(Options { crds: true, controller_manager: false }).await?;
     let client = plane.client();
     let log_level = std::env::var("BENCH_LOG").unwrap_or_else(|_| "warn".to_owned());
@@ -190,32 +190,36 @@ fn same_patch(pod: &PartialObjectMeta<Pod>, round: usize) -> Patch<()> {
     Patch::Json(serde_json::from_value(json!(operations)).expect("these are patch operations"))
 }
 
-/// Changes every policy: the time until a watch has seen every pod changed.
+/// Changes every policy at once: the time until a watch has seen every pod changed.
 async fn policies(client: &Client, sizes: &Sizes, round: usize) -> anyhow::Result<Duration> {
     let api: Api<PodPolicy> = Api::namespaced(client.clone(), MANAGED);
     let seen = seen_on(client, MANAGED, sizes.pods, round);
     let started = Instant::now();
-    let write = async {
-        for number in 0..sizes.policies {
-            let name = app(number, sizes);
-            let policy = json!({
-                "apiVersion": "podpolicy.dev/v1alpha1",
-                "kind": "PodPolicy",
-                "metadata": { "name": name },
-                "spec": {
-                    "selector": { "matchLabels": { "app": name } },
-                    "labels": { "round": format!("round-{round}") },
-                    "annotations": { "example.com/oncall": format!("oncall-{round}@example.com") },
-                },
-            });
-            api.patch(&name, &PatchParams::apply("bench").force(), &Patch::Apply(policy)).await?;
-        }
-        anyhow::Ok(())
-    };
+    let write = stream::iter(0..sizes.policies)
+        .map(|number| {
+            let (api, name) = (api.clone(), app(number, sizes));
+            async move { api.patch(&name, &PatchParams::apply("bench").force(), &Patch::Apply(policy(&name, round))).await }
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_for_each(|_| async { Ok(()) });
+    let write = async { write.await.map_err(anyhow::Error::from) };
     let (written, seen) = tokio::join!(write, seen);
     written?;
     seen?;
     Ok(started.elapsed())
+}
+
+fn policy(name: &str, round: usize) -> serde_json::Value {
+    json!({
+        "apiVersion": "podpolicy.dev/v1alpha1",
+        "kind": "PodPolicy",
+        "metadata": { "name": name },
+        "spec": {
+            "selector": { "matchLabels": { "app": name } },
+            "labels": { "round": format!("round-{round}") },
+            "annotations": { "example.com/oncall": format!("oncall-{round}@example.com") },
+        },
+    })
 }
 
 /// Waits until every pod of the namespace has the label of the round. Both sides are watched in the same way.

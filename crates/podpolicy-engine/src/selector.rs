@@ -27,6 +27,11 @@ impl Selector {
         self.0.is_empty()
     }
 
+    /// The label keys that conditions are on.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(key)
+    }
+
     pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.0.iter()
     }

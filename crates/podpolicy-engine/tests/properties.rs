@@ -88,6 +88,18 @@ proptest! {
     }
 
     #[test]
+    fn policy_that_does_not_concern_the_pod_changes_nothing(world in worlds()) {
+        let pod = world.lived_in_pod();
+        let outcome = text(&world.program().decide(&pod));
+        for (index, policy) in world.policies.iter().enumerate() {
+            if !policy_of(policy).may_concern(&pod) {
+                let others = world.policies.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, policy)| policy);
+                prop_assert_eq!(text(&world.program_of(others).decide(&pod)), outcome.clone(), "without {}", policy["metadata"]);
+            }
+        }
+    }
+
+    #[test]
     fn what_a_policy_asks_for_is_given_or_a_finding_says_why_not(world in worlds()) {
         let pod = world.lived_in_pod();
         let outcome = world.program().decide(&pod);
