@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, ensure};
 use podpolicy_api::custom_resource_definitions;
-use podpolicy_e2e::shared;
+use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
+use podpolicy_e2e::{ControlPlane, shared};
 use serde_json::Value;
 
 /// Fields of every depth, and how they are typed at the prompt.
@@ -19,7 +20,7 @@ const FIELDS: [&str; 8] = [
 
 #[tokio::test]
 async fn explain_prints_the_descriptions_of_the_definitions() -> anyhow::Result<()> {
-    let plane = shared().await;
+    let plane = documented().await?;
     for definition in custom_resource_definitions() {
         let definition = serde_json::to_value(definition)?;
         let names = &definition["spec"]["names"];
@@ -39,12 +40,27 @@ async fn explain_prints_the_descriptions_of_the_definitions() -> anyhow::Result<
 
 #[tokio::test]
 async fn explain_of_a_kind_says_what_it_is_for() -> anyhow::Result<()> {
-    let plane = shared().await;
+    let plane = documented().await?;
     let printed = words(&plane.kubectl_output(&["explain", "podpolicy"])?);
     ensure!(printed.contains("says how the pods of its own namespace must be labelled"), "{printed}");
     let printed = words(&plane.kubectl_output(&["explain", "cpp"])?);
     ensure!(printed.contains("all namespaces that its namespaceSelector selects"), "{printed}");
     Ok(())
+}
+
+/// The control plane, once it publishes the documentation of both kinds: it does so a moment after it serves them.
+async fn documented() -> anyhow::Result<&'static ControlPlane> {
+    let plane = shared().await;
+    for kind in ["podpolicy", "clusterpodpolicy"] {
+        eventually("the documentation to be published", DEADLINE, async || {
+            Ok(match plane.kubectl_output(&["explain", kind]) {
+                Ok(_) => Seen::Done(()),
+                Err(error) => Seen::NotYet(error.to_string()),
+            })
+        })
+        .await?;
+    }
+    Ok(plane)
 }
 
 /// A property of an object, or of the objects in a list.
