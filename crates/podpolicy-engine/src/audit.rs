@@ -28,7 +28,7 @@ fn as_it_is(pod: &Pod, plan: &MetadataPlan) -> Pod {
 }
 
 fn decide_alone(scene: &Scene<'_>, pod: &Pod, policy: &Arc<Policy>) -> Option<Verdict> {
-    let alone = Scene { pod, policies: vec![policy], facts: scene.facts, settings: scene.settings };
+    let alone = Scene { pod, policies: vec![policy], facts: scene.facts, settings: scene.settings, settled: None };
     let record = Record::default();
     let mut ledger = Ledger::new(vec![policy]);
     let metadata = metadata::decide(&alone, &Own::of(pod, &record, &BTreeSet::new()), &record, &mut ledger);

@@ -38,6 +38,9 @@ pub(crate) fn decide(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'_>
 /// Returns the grace period that the pod ends up with.
 fn decide_grace_period(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'_>) -> i64 {
     let current = scene.pod.template.grace_period;
+    if scene.is_settled(&Field::GracePeriod) {
+        return current;
+    }
     let own = own::<i64>(record, &Field::GracePeriod, Some(current)).unwrap_or(DEFAULT_GRACE_PERIOD);
     let is_kept = |policy: usize| own != DEFAULT_GRACE_PERIOD && scene.policies[policy].precedence() == Precedence::Workload;
     let mut claims = Vec::new();
@@ -97,6 +100,9 @@ fn report_missing_containers(scene: &Scene<'_>, ledger: &mut Ledger<'_>) {
 
 fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind: ProbeKind, ledger: &mut Ledger<'_>) {
     let field = Field::Probe { container: container.name.clone(), kind };
+    if scene.is_settled(&field) {
+        return;
+    }
     let current = container.probe(kind).map(defaulted);
     let mut claims = Vec::new();
     for (index, policy) in scene.policies.iter().enumerate() {
@@ -184,6 +190,9 @@ fn settle_probe(
 
 fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: HookKind, grace_period: i64, ledger: &mut Ledger<'_>) {
     let field = Field::Hook { container: container.name.clone(), kind };
+    if scene.is_settled(&field) {
+        return;
+    }
     let current = container.hook(kind).map(defaulted_hook);
     let mut claims = Vec::new();
     for (index, policy) in scene.policies.iter().enumerate() {

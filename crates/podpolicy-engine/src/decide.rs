@@ -17,6 +17,26 @@ pub(crate) struct Scene<'a> {
     pub(crate) policies: Vec<&'a Arc<Policy>>,
     pub(crate) facts: Option<&'a NamespaceFacts>,
     pub(crate) settings: &'a Settings,
+    /// At creation, the record of an earlier pass over the same pod: the fields in it stay as they are.
+    pub(crate) settled: Option<&'a Record>,
+}
+
+impl Scene<'_> {
+    /// Whether the pod is about to be created.
+    pub(crate) fn is_creation(&self) -> bool {
+        self.settled.is_some()
+    }
+
+    /// Whether an earlier pass at the pod's creation has set the field.
+    pub(crate) fn is_settled(&self, field: &Field) -> bool {
+        self.settled.is_some_and(|record| match field {
+            Field::Label(key) => record.labels.contains_key(key),
+            Field::Annotation(key) => record.annotations.contains_key(key),
+            Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => {
+                !record.created.is_empty() && record.created.contains_key(&field.to_string())
+            }
+        })
+    }
 }
 
 /// What the policies do to the pod.
@@ -33,7 +53,7 @@ pub(crate) fn decide(program: &Program, pod: &Pod) -> Outcome {
         let own = Own::of(pod, &record, &theirs);
         let selected = program.select(&pod.namespace, &own.labels);
         let (audits, enforcing): (Vec<_>, Vec<_>) = selected.into_iter().partition(|policy| policy.is_audit());
-        let scene = Scene { pod, policies: enforcing, facts: program.facts(&pod.namespace), settings: program.settings() };
+        let scene = Scene { pod, policies: enforcing, facts: program.facts(&pod.namespace), settings: program.settings(), settled: None };
         let mut ledger = Ledger::new(scene.policies.clone());
         let metadata = metadata::decide(&scene, &own, &record, &mut ledger);
         let lost: Vec<_> = drifted.iter().filter(|field| !theirs.contains(*field) && !metadata.restores(field, &scene)).cloned().collect();

@@ -5,6 +5,8 @@ use std::fmt;
 use podpolicy_api::{LifecycleHandler, Probe};
 use serde::Serialize;
 
+use crate::probe::{defaulted_hook, stored};
+
 /// One field of a pod. `Display` gives its path, such as `containers[web].livenessProbe`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Field {
@@ -104,6 +106,17 @@ pub enum Value {
     Hook(Box<LifecycleHandler>),
     /// A probe.
     Probe(Box<Probe>),
+}
+
+impl Value {
+    /// The value as the API server sends it back once it is stored.
+    pub(crate) fn stored(self) -> Self {
+        match self {
+            Self::Probe(probe) => Self::Probe(Box::new(stored(&probe))),
+            Self::Hook(hook) => Self::Hook(Box::new(defaulted_hook(&hook))),
+            Self::Text(_) | Self::Seconds(_) => self,
+        }
+    }
 }
 
 impl fmt::Display for Value {

@@ -6,6 +6,7 @@
 
 mod audit;
 mod container;
+mod creation;
 mod decide;
 mod facts;
 mod field;
@@ -20,8 +21,10 @@ mod probe;
 mod program;
 mod record;
 mod refusal;
+mod residue;
 mod selector;
 
+pub use creation::{Creation, Omitted, Setting};
 pub use facts::{Exec, NamespaceFacts, Settings};
 pub use field::{Field, HookKind, ProbeKind, Value};
 pub use impact::{Reach, Reader, SelectorUse, selector_use};
@@ -30,4 +33,5 @@ pub use pod::{Container, ContainerKind, Life, Pod, PodTemplate};
 pub use policy::{Policy, PolicyId, PolicyKind};
 pub use program::Program;
 pub use record::{CreatedEntry, Entry, Record};
+pub use residue::{Place, Remaining, RemainingAnnotation, RemainingHook, RemainingLabel, RemainingProbe};
 pub use selector::Selector;

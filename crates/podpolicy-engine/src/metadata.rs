@@ -53,6 +53,10 @@ pub(crate) fn drifted(pod: &Pod, record: &Record) -> BTreeSet<Field> {
     labels.chain(annotations).collect()
 }
 
+/// The largest value of an annotation, in bytes, that is set when a pod is created. Larger ones follow once the pod is there: they would
+/// not fit into the expressions that the API server takes.
+pub(crate) const LARGEST_ANNOTATION_AT_CREATION: usize = 4096;
+
 /// What becomes of one key.
 #[derive(Debug)]
 struct Decided {
@@ -81,6 +85,18 @@ impl Metadata {
             decided.entry.is_some()
                 && decided.policies.first().is_some_and(|&winner| scene.policies[winner].precedence() == Precedence::Policy)
         })
+    }
+
+    /// Leaves out annotations with values so large that they are not set at creation. The controller sets them right after it.
+    pub(crate) fn leave_large_annotations_out(&mut self, own: &Own, old: &Record) {
+        for decided in &mut self.keys {
+            let (Field::Annotation(key), Some(entry)) = (&decided.field, &decided.entry) else { continue };
+            if entry.value.len() > LARGEST_ANNOTATION_AT_CREATION && !old.annotations.contains_key(key) {
+                decided.value = own.annotations.get(key).cloned();
+                decided.entry = None;
+            }
+        }
+        self.record = self.to_record(old);
     }
 
     /// Leaves only what is taken back: pods that have ended get nothing new.
@@ -146,21 +162,22 @@ impl Metadata {
 
 /// Decides every label and annotation of the pod.
 pub(crate) fn decide(scene: &Scene<'_>, own: &Own, record: &Record, ledger: &mut Ledger<'_>) -> Metadata {
-    let mut held = unseen(scene, record);
+    let mut held = if scene.is_creation() { recorded(record).collect() } else { unseen(scene, record) };
     let mut claims: BTreeMap<Field, Vec<(usize, &str)>> = BTreeMap::new();
     let written_unseen = held.clone();
     for (index, policy) in scene.policies.iter().enumerate() {
         for (key, value) in &policy.rules().labels {
-            if is_written_unseen(&Field::Label(key.clone()), index, &written_unseen, ledger) {
+            let field = Field::Label(key.clone());
+            if scene.is_settled(&field) || is_written_unseen(&field, index, &written_unseen, ledger) {
                 continue;
             }
             if label_is_allowed(scene, own, index, (key, value), ledger, &mut held) {
-                claims.entry(Field::Label(key.clone())).or_default().push((index, value));
+                claims.entry(field).or_default().push((index, value));
             }
         }
         for (key, value) in &policy.rules().annotations {
             let field = Field::Annotation(key.clone());
-            if is_written_unseen(&field, index, &written_unseen, ledger) {
+            if scene.is_settled(&field) || is_written_unseen(&field, index, &written_unseen, ledger) {
                 continue;
             }
             match refusal::protected_key(key, scene.settings) {
@@ -189,8 +206,16 @@ pub(crate) fn decide(scene: &Scene<'_>, own: &Own, record: &Record, ledger: &mut
     }
     let mut metadata = Metadata { keys, record: Record::default() };
     metadata.record = metadata.to_record(record);
-    fit(&mut metadata, own, record, ledger);
+    if !scene.is_creation() {
+        fit(&mut metadata, own, record, ledger);
+    }
     metadata
+}
+
+/// The labels and annotations in a record.
+fn recorded(record: &Record) -> impl Iterator<Item = Field> {
+    let labels = record.labels.keys().map(|key| Field::Label(key.clone()));
+    labels.chain(record.annotations.keys().map(|key| Field::Annotation(key.clone())))
 }
 
 /// The keys that policies wrote which may still exist, but cannot be seen.
@@ -221,6 +246,10 @@ fn label_is_allowed(
     held: &mut BTreeSet<Field>,
 ) -> bool {
     let field = Field::Label(key.to_owned());
+    // The API server refuses a pod with such a label: replacing it would let the pod in, with a record that can never be undone.
+    if scene.is_creation() && own.labels.get(key).is_some_and(|own| !has_label_characters(own)) {
+        return false;
+    }
     if let Some(refusal) = refusal::protected_key(key, scene.settings) {
         ledger.refuse(index, field, refusal);
         return false;
@@ -248,6 +277,11 @@ fn label_is_allowed(
             false
         }
     }
+}
+
+/// Whether a label's value has no character that Kubernetes does not allow there.
+fn has_label_characters(value: &str) -> bool {
+    value.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
 }
 
 /// The first claim wins; precedence decides between it and what the pod has of its own.

@@ -70,6 +70,8 @@ pub struct Container {
     pub readiness: Option<Probe>,
     /// Its startup probe.
     pub startup: Option<Probe>,
+    /// Whether it declares a lifecycle at all, be it one without hooks.
+    pub has_lifecycle: bool,
     /// Its postStart hook.
     pub post_start: Option<LifecycleHandler>,
     /// Its preStop hook.
@@ -236,6 +238,7 @@ mod wire {
 
     impl Container {
         fn into_container(self, kind: ContainerKind) -> super::Container {
+            let has_lifecycle = self.lifecycle.is_some();
             let lifecycle = self.lifecycle.unwrap_or_default();
             super::Container {
                 name: self.name,
@@ -244,6 +247,7 @@ mod wire {
                 liveness: self.liveness_probe,
                 readiness: self.readiness_probe,
                 startup: self.startup_probe,
+                has_lifecycle,
                 post_start: lifecycle.post_start,
                 pre_stop: lifecycle.pre_stop,
             }

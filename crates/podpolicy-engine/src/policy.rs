@@ -165,7 +165,8 @@ impl Policy {
         }
     }
 
-    pub(crate) fn in_record(&self) -> &str {
+    /// The name under which a pod's record knows the policy.
+    pub fn in_record(&self) -> &str {
         &self.in_record
     }
 
@@ -173,11 +174,13 @@ impl Policy {
         self.rules.precedence
     }
 
-    pub(crate) fn selector(&self) -> &Selector {
+    /// The pods that it selects.
+    pub fn selector(&self) -> &Selector {
         &self.selector
     }
 
-    pub(crate) fn namespace_selector(&self) -> Option<&Selector> {
+    /// The namespaces that a ClusterPodPolicy acts in; none for all.
+    pub fn namespace_selector(&self) -> Option<&Selector> {
         self.namespace_selector.as_ref()
     }
 

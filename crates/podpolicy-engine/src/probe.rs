@@ -25,6 +25,13 @@ pub(crate) fn defaulted(probe: &Probe) -> Probe {
     probe
 }
 
+/// The probe as the API server sends it back: defaults filled in, and no delay where it is zero.
+pub(crate) fn stored(probe: &Probe) -> Probe {
+    let mut probe = defaulted(probe);
+    probe.initial_delay_seconds = probe.initial_delay_seconds.filter(|&seconds| seconds != 0);
+    probe
+}
+
 /// The hook as the API server stores it: defaults filled in.
 pub(crate) fn defaulted_hook(hook: &LifecycleHandler) -> LifecycleHandler {
     let mut hook = hook.clone();

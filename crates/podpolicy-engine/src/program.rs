@@ -2,11 +2,14 @@
 //! the one thing that controller, admission and command line consume.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, OnceLock},
 };
 
-use crate::{NamespaceFacts, Outcome, Pod, Policy, PolicyKind, Selector, Settings, decide, index::SelectorIndex};
+use crate::{
+    Creation, NamespaceFacts, Outcome, Place, Pod, Policy, PolicyKind, Remaining, Selector, Settings, creation, decide,
+    index::SelectorIndex, residue,
+};
 
 /// The policies of a cluster and the facts beside them, ready to decide.
 #[derive(Debug)]
@@ -55,6 +58,26 @@ impl Program {
         decide::decide(self, pod)
     }
 
+    /// What the policies give a pod that is about to be created.
+    pub fn create(&self, pod: &Pod) -> Creation {
+        creation::create(self, pod)
+    }
+
+    /// What is left to decide about pods that are created in a place, once everything but the pod is known.
+    pub fn residue<'a>(&'a self, place: Place<'a>) -> Vec<Remaining<'a>> {
+        residue::residue(self, place)
+    }
+
+    /// The namespaces in which no ClusterPodPolicy acts.
+    pub fn excluded_namespaces(&self) -> &BTreeSet<String> {
+        &self.settings.excluded_namespaces
+    }
+
+    /// The namespaces of which something is known that matters: PodPolicies, labels, or who reads labels there.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.indexes.keys().map(String::as_str)
+    }
+
     /// All policies, in order.
     pub fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
@@ -83,14 +106,29 @@ impl Program {
     }
 
     fn index(&self, namespace: &str) -> SelectorIndex {
+        let ranks = self.ranks_in(namespace);
+        SelectorIndex::new(ranks.iter().map(|&rank| (rank, self.policies[rank as usize].selector())))
+    }
+
+    /// The sound policies that act in a namespace, in order.
+    pub(crate) fn policies_in(&self, namespace: &str) -> Vec<&Arc<Policy>> {
+        let mut ranks = self.ranks_in(namespace);
+        ranks.sort_unstable();
+        ranks.into_iter().map(|rank| &self.policies[rank as usize]).collect()
+    }
+
+    /// The sound ClusterPodPolicies, in order.
+    pub(crate) fn cluster_policies(&self) -> Vec<&Arc<Policy>> {
+        self.cluster.iter().map(|&rank| &self.policies[rank as usize]).collect()
+    }
+
+    fn ranks_in(&self, namespace: &str) -> Vec<u32> {
         let excluded = self.is_excluded(namespace);
         // Every namespace has a label, its name: one without has not been seen yet, and nobody can say that a condition holds.
         let labels = self.facts(namespace).map(|facts| &facts.labels).filter(|labels| !labels.is_empty());
         let is_selected = |selector: &Selector| labels.map_or(selector.is_empty(), |labels| selector.matches(labels));
         let acts_here = |rank: &&u32| !excluded && self.policies[**rank as usize].namespace_selector().is_none_or(is_selected);
-        let ranks: Vec<u32> =
-            self.by_namespace.get(namespace).into_iter().flatten().chain(self.cluster.iter().filter(acts_here)).copied().collect();
-        SelectorIndex::new(ranks.iter().map(|&rank| (rank, self.policies[rank as usize].selector())))
+        self.by_namespace.get(namespace).into_iter().flatten().chain(self.cluster.iter().filter(acts_here)).copied().collect()
     }
 }
 

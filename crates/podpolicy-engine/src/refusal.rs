@@ -1,7 +1,7 @@
 //! What is never applied, and why: keys that belong to others, hosts, commands, ports that are not there, and labels that a
 //! selector reads. Each refusal is data for a finding; none fails the rest of a policy.
 
-use podpolicy_api::{APPLIED_ANNOTATION, FindingReason, GROUP, HttpGetAction, LifecycleHandler, Port, Precedence, Probe};
+use podpolicy_api::{APPLIED_ANNOTATION, FindingReason, GROUP, LifecycleHandler, Port, Precedence, Probe};
 
 use crate::{Container, Exec, HookKind, NamespaceFacts, Policy, Reader, Settings};
 
@@ -135,21 +135,34 @@ fn select(readers: &[&Reader]) -> String {
 
 /// Refuses a probe that could reach beyond its container, or that the container cannot answer.
 pub(crate) fn probe(probe: &Probe, container: &Container, settings: &Settings) -> Option<Refusal> {
-    let http = probe.http_get.as_ref();
-    let tcp = probe.tcp_socket.as_ref();
-    http.and_then(http_host)
-        .or_else(|| tcp.and_then(|tcp| host(tcp.host.as_deref())))
-        .or_else(|| probe.exec.as_ref().and_then(|_| exec(settings)))
-        .or_else(|| http.and_then(|http| port(&http.port, container)))
-        .or_else(|| tcp.and_then(|tcp| port(&tcp.port, container)))
+    probe_in_any(probe, settings).or_else(|| port(probe_port(probe)?, container))
+}
+
+/// Refuses a probe that no container may have.
+pub(crate) fn probe_in_any(probe: &Probe, settings: &Settings) -> Option<Refusal> {
+    let http_or_tcp = probe.http_get.as_ref().map(|http| http.host.as_deref()).or(probe.tcp_socket.as_ref().map(|tcp| tcp.host.as_deref()));
+    http_or_tcp.and_then(host).or_else(|| probe.exec.as_ref().and_then(|_| exec(settings)))
+}
+
+/// The port of its container that a probe asks; none for gRPC, which knows numbers only.
+pub(crate) fn probe_port(probe: &Probe) -> Option<&Port> {
+    probe.http_get.as_ref().map(|http| &http.port).or(probe.tcp_socket.as_ref().map(|tcp| &tcp.port))
 }
 
 /// Refuses a hook that could reach beyond its container, or that the container cannot answer.
 pub(crate) fn hook(hook: &LifecycleHandler, container: &Container, settings: &Settings) -> Option<Refusal> {
+    hook_in_any(hook, settings).or_else(|| port(hook_port(hook)?, container))
+}
+
+/// Refuses a hook that no container may have.
+pub(crate) fn hook_in_any(hook: &LifecycleHandler, settings: &Settings) -> Option<Refusal> {
     let http = hook.http_get.as_ref();
-    http.and_then(http_host)
-        .or_else(|| hook.exec.as_ref().and_then(|_| exec(settings)))
-        .or_else(|| http.and_then(|http| port(&http.port, container)))
+    http.and_then(|http| host(http.host.as_deref())).or_else(|| hook.exec.as_ref().and_then(|_| exec(settings)))
+}
+
+/// The port of its container that a hook asks.
+pub(crate) fn hook_port(hook: &LifecycleHandler) -> Option<&Port> {
+    hook.http_get.as_ref().map(|http| &http.port)
 }
 
 /// Refuses a hook that sleeps through the whole grace period.
@@ -192,10 +205,6 @@ pub(crate) fn too_large(limit: usize) -> Refusal {
             "with it and its record the pod's annotations would be larger than {limit} bytes; shorten the policy's or the pod's annotations"
         ),
     )
-}
-
-fn http_host(http: &HttpGetAction) -> Option<Refusal> {
-    host(http.host.as_deref())
 }
 
 fn host(host: Option<&str>) -> Option<Refusal> {

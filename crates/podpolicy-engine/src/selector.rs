@@ -23,7 +23,7 @@ impl Selector {
     }
 
     /// Whether there is no condition, so that everything is selected.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -32,7 +32,8 @@ impl Selector {
         self.0.iter().map(key)
     }
 
-    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+    /// The conditions.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.0.iter()
     }
 }

@@ -1,0 +1,128 @@
+//! Deciding about a pod that is about to be created: labels, annotations and record as on a live pod, and the settings that
+//! Kubernetes allows only now.
+//!
+//! Admission can pass over one pod several times, because others change it in between. Each pass leaves alone what an earlier one
+//! recorded, so that passing again changes nothing, and adds what has become due since: a container that was injected, say.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value as Json;
+
+use crate::{
+    CreatedEntry, Field, Life, MetadataPlan, Pod, Program, Record, Source, Value, Verdict, container,
+    decide::{Ledger, Scene},
+    metadata::{self, Own},
+    pod::DEFAULT_GRACE_PERIOD,
+    policy::{ANNOTATIONS_LIMIT, annotations_size},
+};
+
+/// What policies give a pod that is about to be created.
+#[derive(Clone, Debug, Default)]
+pub struct Creation {
+    /// What each policy that selects the pod has to say, in the policies' order.
+    pub verdicts: Vec<Verdict>,
+    /// The labels and annotations to write, the record included.
+    pub metadata: MetadataPlan,
+    /// The probes, hooks and the grace period to write, by field, as the API server stores them.
+    pub settings: Vec<Setting>,
+    /// What the pod's annotations have no room for.
+    pub omitted: Omitted,
+}
+
+/// A setting to write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Setting {
+    /// The field.
+    pub field: Field,
+    /// Its value.
+    pub value: Value,
+}
+
+/// What is not written, because the pod's annotations would be larger than Kubernetes allows.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Omitted {
+    /// Nothing: all has room.
+    #[default]
+    Nothing,
+    /// Labels and annotations. On the live pod as many follow as fit.
+    Metadata,
+    /// Everything: not even the record of the settings has room.
+    Everything,
+}
+
+impl Creation {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.metadata.is_empty() && self.settings.is_empty()
+    }
+}
+
+/// What the policies give the pod.
+pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
+    if pod.life != Life::Live {
+        return Creation::default();
+    }
+    let old = Record::of(pod);
+    let own = Own::of(pod, &old, &BTreeSet::new());
+    let policies: Vec<_> = program.select(&pod.namespace, &own.labels).into_iter().filter(|policy| !policy.is_audit()).collect();
+    if policies.is_empty() {
+        return Creation::default();
+    }
+    let facts = program.facts(&pod.namespace);
+    let scene = Scene { pod, policies, facts, settings: program.settings(), settled: Some(&old) };
+    let mut ledger = Ledger::new(scene.policies.clone());
+    // What an earlier pass gave counts as the pod's own now: whatever is added must go with it.
+    container::decide(&scene, &Record::default(), &mut ledger);
+    let (settings, created) = settings(pod, &mut ledger);
+    let with_settings =
+        Record { created: old.created.iter().map(|(path, entry)| (path.clone(), entry.clone())).chain(created).collect(), ..old.clone() };
+    let mut metadata = metadata::decide(&scene, &own, &with_settings, &mut ledger);
+    metadata.leave_large_annotations_out(&own, &with_settings);
+    let plan = metadata.plan(pod, &old, &mut ledger);
+    let verdicts = ledger.into_outcome().verdicts;
+    if fits(pod, &plan) {
+        return Creation { verdicts, metadata: plan, settings, omitted: Omitted::Nothing };
+    }
+    let mut only_record = MetadataPlan::default();
+    if with_settings != old {
+        only_record.annotations.insert(podpolicy_api::APPLIED_ANNOTATION.to_owned(), with_settings.to_annotation());
+    }
+    if fits(pod, &only_record) {
+        return Creation { verdicts, metadata: only_record, settings, omitted: Omitted::Metadata };
+    }
+    Creation { verdicts, omitted: Omitted::Everything, ..Creation::default() }
+}
+
+/// The settings that must be written, and how the record remembers them.
+fn settings(pod: &Pod, ledger: &mut Ledger<'_>) -> (Vec<Setting>, Vec<(String, CreatedEntry)>) {
+    let mut settings = Vec::new();
+    let mut entries = Vec::new();
+    for outcome in std::mem::take(&mut ledger.fields) {
+        let (Source::Policy(by), Some(value), false) = (outcome.source, outcome.value, outcome.done) else { continue };
+        entries.push((outcome.field.to_string(), CreatedEntry { by, was: declared(pod, &outcome.field) }));
+        settings.push(Setting { field: outcome.field, value: value.stored() });
+    }
+    settings.sort_by(|a, b| a.field.cmp(&b.field));
+    (settings, entries)
+}
+
+/// What the pod says about the field; a grace period of Kubernetes' default says nothing.
+fn declared(pod: &Pod, field: &Field) -> Option<Json> {
+    let container = |name: &str| pod.template.containers.iter().find(|container| container.name == name);
+    match field {
+        Field::GracePeriod => Some(pod.template.grace_period).filter(|&seconds| seconds != DEFAULT_GRACE_PERIOD).map(Json::from),
+        Field::Probe { container: name, kind } => container(name)?.probe(*kind).and_then(|probe| serde_json::to_value(probe).ok()),
+        Field::Hook { container: name, kind } => container(name)?.hook(*kind).and_then(|hook| serde_json::to_value(hook).ok()),
+        Field::Label(_) | Field::Annotation(_) | Field::Container(_) => None,
+    }
+}
+
+/// Whether the pod's annotations are small enough once the plan is written.
+fn fits(pod: &Pod, plan: &MetadataPlan) -> bool {
+    if plan.annotations.is_empty() {
+        return true;
+    }
+    let written: usize = plan.annotations.iter().filter_map(|(key, value)| Some(key.len() + value.as_ref()?.len())).sum();
+    let replaced: usize = plan.annotations.keys().filter_map(|key| Some(key.len() + pod.annotations.get(key)?.len())).sum();
+    annotations_size(&pod.annotations) + written - replaced <= ANNOTATIONS_LIMIT
+}

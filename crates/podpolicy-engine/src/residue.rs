@@ -1,0 +1,204 @@
+//! What is left to decide about pods that are created in a namespace, once everything but the pod is known: the policies in
+//! order, with all that can be refused beforehand taken out. Whoever decides elsewhere than here (the API server itself, by
+//! expressions that are compiled from this) asks the same questions of the pod that [`crate::Program::create`] asks.
+
+use std::sync::Arc;
+
+use podpolicy_api::{ContainerRule, LifecycleHandler, Port, Precedence, Probe};
+
+use crate::{
+    HookKind, NamespaceFacts, Policy, ProbeKind, Program, Selector,
+    metadata::LARGEST_ANNOTATION_AT_CREATION,
+    probe::{defaulted_hook, stored},
+    refusal::{self, Impact, LabelClaim},
+};
+
+/// Where pods are created.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// In this namespace.
+    Namespace(&'a str),
+    /// In any namespace of which nothing is known yet but its labels: it has no PodPolicies, and nothing there selects pods.
+    Anywhere,
+}
+
+/// A policy, as far as the pod still has a say.
+#[derive(Clone, Debug)]
+pub struct Remaining<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// The condition on the namespace's labels; none where the namespace is known.
+    pub namespaces: Option<&'a Selector>,
+    /// Labels by key.
+    pub labels: Vec<RemainingLabel<'a>>,
+    /// Annotations by key.
+    pub annotations: Vec<RemainingAnnotation<'a>>,
+    /// The grace period, in seconds.
+    pub grace_period: Option<i64>,
+    /// Probes, in the order of the policy's rules: the first whose names match is the policy's for the container.
+    pub probes: Vec<RemainingProbe<'a>>,
+    /// Hooks, likewise.
+    pub hooks: Vec<RemainingHook<'a>>,
+}
+
+/// A label that a policy sets if the pod lacks it, or has the value already, or another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RemainingLabel<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// The value.
+    pub value: &'a str,
+    /// Whether the policy may set it where the pod lacks the label.
+    pub if_absent: bool,
+    /// Whether the policy may set it where the pod has another value.
+    pub if_other: bool,
+}
+
+/// An annotation that a policy sets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RemainingAnnotation<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// The value.
+    pub value: &'a str,
+    /// Whether it is too large to be set at creation. It still wins the key.
+    pub is_large: bool,
+}
+
+/// A probe that a policy gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemainingProbe<'a> {
+    /// Which probe.
+    pub kind: ProbeKind,
+    /// Globs over container names.
+    pub names: &'a [String],
+    /// The probe: as the API server stores it if it has a handler; otherwise the numbers to tune.
+    pub probe: Probe,
+    /// The name of the port that the container must have.
+    pub port: Option<&'a str>,
+    /// Whether it is refused for every container. It still hides the policy's later rules.
+    pub is_refused: bool,
+}
+
+/// A hook that a policy gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemainingHook<'a> {
+    /// Which hook.
+    pub kind: HookKind,
+    /// Globs over container names.
+    pub names: &'a [String],
+    /// The hook, as the API server stores it.
+    pub hook: LifecycleHandler,
+    /// The name of the port that the container must have.
+    pub port: Option<&'a str>,
+    /// Whether it is refused for every container. It still hides the policy's later rules.
+    pub is_refused: bool,
+}
+
+impl Remaining<'_> {
+    /// Whether the policy replaces what a workload declares.
+    pub fn replaces(&self) -> bool {
+        self.policy.precedence() == Precedence::Policy
+    }
+
+    /// Whether no pod can get anything from the policy.
+    fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+            && self.annotations.is_empty()
+            && self.grace_period.is_none()
+            && self.probes.iter().all(|probe| probe.is_refused)
+            && self.hooks.iter().all(|hook| hook.is_refused)
+    }
+}
+
+/// The enforcing policies that may give something to a pod that is created there, in order.
+pub(crate) fn residue<'a>(program: &'a Program, place: Place<'a>) -> Vec<Remaining<'a>> {
+    let (policies, facts) = match place {
+        Place::Namespace(name) => (program.policies_in(name), program.facts(name)),
+        Place::Anywhere => (program.cluster_policies(), None),
+    };
+    let remaining = policies.into_iter().filter(|policy| !policy.is_audit()).map(|policy| {
+        let namespaces = match place {
+            Place::Namespace(_) => None,
+            Place::Anywhere => policy.namespace_selector().filter(|selector| !selector.is_empty()),
+        };
+        remaining(program, policy, namespaces, facts)
+    });
+    remaining.filter(|remaining| !remaining.is_empty()).collect()
+}
+
+fn remaining<'a>(
+    program: &'a Program,
+    policy: &'a Arc<Policy>,
+    namespaces: Option<&'a Selector>,
+    facts: Option<&'a NamespaceFacts>,
+) -> Remaining<'a> {
+    let rules = policy.rules();
+    let settings = program.settings();
+    let is_allowed = |key: &str| refusal::protected_key(key, settings).is_none();
+    let labels = rules.labels.iter().filter(|(key, _)| is_allowed(key)).map(|(key, value)| {
+        let other = if value.is_empty() { "other" } else { "" };
+        let may_set = |own: Option<&str>| {
+            let claim = LabelClaim { policy, key, value, own, current: own };
+            match refusal::selector_impact(&claim, facts, settings) {
+                Impact::None | Impact::Reported(_) => true,
+                Impact::Refused(_) | Impact::Held(_) => false,
+            }
+        };
+        RemainingLabel { key, value, if_absent: may_set(None), if_other: may_set(Some(other)) }
+    });
+    let annotations = rules.annotations.iter().filter(|(key, _)| is_allowed(key));
+    Remaining {
+        policy,
+        namespaces,
+        labels: labels.collect(),
+        annotations: annotations
+            .map(|(key, value)| RemainingAnnotation { key, value, is_large: value.len() > LARGEST_ANNOTATION_AT_CREATION })
+            .collect(),
+        grace_period: rules.termination_grace_period_seconds,
+        probes: policy.container_rules().iter().flat_map(|rule| probes(program, rule)).collect(),
+        hooks: policy.container_rules().iter().flat_map(|rule| hooks(program, rule)).collect(),
+    }
+}
+
+fn probes<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingProbe<'a>> {
+    let given = [
+        (ProbeKind::Liveness, &rule.liveness_probe),
+        (ProbeKind::Readiness, &rule.readiness_probe),
+        (ProbeKind::Startup, &rule.startup_probe),
+    ];
+    given.into_iter().filter_map(|(kind, probe)| {
+        let probe = probe.as_ref()?;
+        Some(RemainingProbe {
+            kind,
+            names: &rule.names,
+            probe: if probe.has_handler() { stored(probe) } else { probe.clone() },
+            port: refusal::probe_port(probe).and_then(name),
+            is_refused: refusal::probe_in_any(probe, program.settings()).is_some(),
+        })
+    })
+}
+
+fn hooks<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingHook<'a>> {
+    let given = rule
+        .lifecycle
+        .iter()
+        .flat_map(|lifecycle| [(HookKind::PostStart, lifecycle.post_start.as_ref()), (HookKind::PreStop, lifecycle.pre_stop.as_ref())]);
+    given.filter_map(|(kind, hook)| {
+        let hook = hook?;
+        Some(RemainingHook {
+            kind,
+            names: &rule.names,
+            hook: defaulted_hook(hook),
+            port: refusal::hook_port(hook).and_then(name),
+            is_refused: refusal::hook_in_any(hook, program.settings()).is_some(),
+        })
+    })
+}
+
+fn name(port: &Port) -> Option<&str> {
+    match port {
+        Port::Number(_) => None,
+        Port::Name(name) => Some(name),
+    }
+}
