@@ -4,7 +4,7 @@ fn main() {
     let text = std::io::read_to_string(std::io::stdin()).unwrap();
     let policies: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
     let policies = policies.into_iter().map(|p| Arc::new(if p["kind"] == "PodPolicy" { Policy::from_namespaced(&serde_json::from_value(p).unwrap()) } else { Policy::from_cluster(&serde_json::from_value(p).unwrap()) }));
-    let program = Program::new(policies, HashMap::new(), Settings { exec: Exec::Vouched, ..Settings::default() });
+    let program = Program::new(policies, HashMap::new(), Settings { ..Settings::default() });
     let c = podpolicy_admission::cel::compile(&program);
     let mut items = Vec::new();
     for u in c.units {

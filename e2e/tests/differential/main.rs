@@ -18,14 +18,16 @@ mod pair;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use generator::{World, worlds};
-use pair::{Backend, Pair, differences};
+use generator::worlds;
+use pair::{Backend, Case, Pair, differences};
 use podpolicy_e2e::{ControlPlane, Options};
-use proptest::strategy::{Strategy, ValueTree};
+use proptest::collection::vec;
+use proptest::strategy::{Strategy as _, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// How many pairs are in the cluster at once.
-const BATCH: usize = 100;
+/// How many sets of policies are in the cluster at once, and how many pods are created with each.
+const BATCH: usize = 60;
+const PODS: usize = 8;
 
 /// How often a pair that differs is made smaller.
 const SHRINKS: usize = 40;
@@ -46,24 +48,25 @@ async fn compare(plane: &ControlPlane, backend: &impl Backend, name: &str) -> an
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let strategy = worlds();
+    let cases = (worlds(), vec(worlds().prop_map(|world| world.pod), PODS)).prop_map(|(world, pods)| Case { world, pods });
     let (mut compared, mut changed, mut settled) = (0, 0, 0);
     while compared < pairs {
-        let mut trees: Vec<_> = (0..BATCH).map(|_| strategy.new_tree(&mut runner).unwrap()).collect();
-        let worlds: Vec<World> = trees.iter().map(ValueTree::current).collect();
-        let outcomes = differences(plane, backend, &worlds).await?;
-        for (number, outcome) in outcomes.into_iter().enumerate() {
-            match outcome {
-                Pair::Same { is_changed, has_settings } => {
-                    compared += 1;
-                    changed += u64::from(is_changed);
-                    settled += u64::from(has_settings);
-                }
-                // Not every generated pod is one that the API server takes.
-                Pair::Refused => {}
-                Pair::Different(difference) => {
-                    let smallest = shrink(plane, backend, &mut trees[number], difference).await?;
-                    anyhow::bail!("PODPOLICY_SEED={seed}: after {compared} pairs that are the same: {smallest}");
+        let mut trees: Vec<_> = (0..BATCH).map(|_| cases.new_tree(&mut runner).unwrap()).collect();
+        let batch: Vec<Case> = trees.iter().map(ValueTree::current).collect();
+        for (number, outcomes) in differences(plane, backend, &batch).await?.into_iter().enumerate() {
+            for outcome in outcomes {
+                match outcome {
+                    Pair::Same { is_changed, has_settings } => {
+                        compared += 1;
+                        changed += u64::from(is_changed);
+                        settled += u64::from(has_settings);
+                    }
+                    // Not every generated pod is one that the API server takes.
+                    Pair::Refused => {}
+                    Pair::Different(difference) => {
+                        let smallest = shrink(plane, backend, &mut trees[number], difference).await?;
+                        anyhow::bail!("PODPOLICY_SEED={seed}: after {compared} pairs that are the same: {smallest}");
+                    }
                 }
             }
         }
@@ -73,11 +76,11 @@ async fn compare(plane: &ControlPlane, backend: &impl Backend, name: &str) -> an
     Ok(())
 }
 
-/// Makes a world that differs smaller.
+/// Makes a case that differs smaller.
 async fn shrink(
     plane: &ControlPlane,
     backend: &impl Backend,
-    tree: &mut impl ValueTree<Value = World>,
+    tree: &mut impl ValueTree<Value = Case>,
     mut smallest: String,
 ) -> anyhow::Result<String> {
     for _ in 0..SHRINKS {
@@ -85,14 +88,18 @@ async fn shrink(
             break;
         }
         loop {
-            let outcome = differences(plane, backend, &[tree.current()]).await?.pop();
-            match outcome {
-                Some(Pair::Different(difference)) => {
+            let outcomes = differences(plane, backend, &[tree.current()]).await?;
+            let differing = outcomes.into_iter().flatten().find_map(|outcome| match outcome {
+                Pair::Different(difference) => Some(difference),
+                Pair::Same { .. } | Pair::Refused => None,
+            });
+            match differing {
+                Some(difference) => {
                     smallest = difference;
                     break;
                 }
-                _ if !tree.complicate() => return Ok(smallest),
-                _ => {}
+                None if !tree.complicate() => return Ok(smallest),
+                None => {}
             }
         }
     }

@@ -13,7 +13,7 @@ use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_engine::Program;
 use serde_json::json;
 
-use crate::pair::Backend;
+use crate::pair::{Backend, each};
 
 /// A policy whose dry runs tell which units are in force; it selects nothing.
 const WITNESS: &str = "witness";
@@ -47,7 +47,7 @@ impl Backend for Native {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             other => _ = other?,
         }
-        let mut names = Vec::new();
+        let mut units = Vec::new();
         for (namespace, program) in programs {
             let Some(Unit { mut policy, mut binding, name, .. }) = unit(program) else { continue };
             // Under a name of the pair, for its namespace only.
@@ -61,10 +61,15 @@ impl Backend for Native {
                 match_labels: Some([("kubernetes.io/metadata.name".to_owned(), namespace.clone())].into()),
                 ..LabelSelector::default()
             });
+            units.push((policy, binding));
+        }
+        let names: Vec<_> = units.iter().filter_map(|(policy, _)| policy.metadata.name.clone()).collect();
+        each(units.into_iter(), |(policy, binding)| async move {
             Api::<MutatingAdmissionPolicy>::all(self.client.clone()).create(&PostParams::default(), &policy).await?;
             Api::<MutatingAdmissionPolicyBinding>::all(self.client.clone()).create(&PostParams::default(), &binding).await?;
-            names.push(namespace.clone());
-        }
+            Ok(())
+        })
+        .await?;
         eventually("all units to be in force", DEADLINE, async || {
             let in_force = self.in_force().await?;
             let missing: Vec<_> = names.iter().filter(|name| !in_force.contains(name)).collect();

@@ -1,4 +1,4 @@
-//! One pair: a world's policies, and its pod as the API server stored it beside what the engine predicted.
+//! Pairs: the policies of a world with one pod, as the API server stored it beside what the engine predicted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,19 +46,28 @@ pub enum Pair {
     Different(String),
 }
 
-/// Puts all worlds into the cluster, creates their pods, and compares.
-pub async fn differences(plane: &ControlPlane, backend: &impl Backend, worlds: &[World]) -> anyhow::Result<Vec<Pair>> {
+/// Policies in their surroundings, and pods to create there.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub world: World,
+    pub pods: Vec<Json>,
+}
+
+/// Puts all cases into the cluster, creates their pods, and compares. The pairs of each case, in the order of its pods.
+pub async fn differences(plane: &ControlPlane, backend: &impl Backend, cases: &[Case]) -> anyhow::Result<Vec<Vec<Pair>>> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let client = plane.client();
-    let programs: Vec<_> = worlds
+    let programs: Vec<_> = cases
         .iter()
-        .map(|world| (format!("pair-{}", NUMBER.fetch_add(1, Ordering::Relaxed)), Arc::new(world.program())))
+        .map(|case| (format!("pair-{}", NUMBER.fetch_add(1, Ordering::Relaxed)), Arc::new(case.world.program())))
         .collect();
-    each(worlds.iter().zip(&programs), |(world, (namespace, _))| create_namespace(&client, namespace, &world.surroundings.namespace_labels)).await?;
+    let places = || cases.iter().zip(&programs).map(|(case, (namespace, program))| (case, namespace, program));
+    let pods = || places().flat_map(|(case, namespace, _)| (0..).zip(&case.pods).map(move |(number, pod)| (namespace, pod_named(number, pod))));
+    each(places(), |(case, namespace, _)| create_namespace(&client, namespace, &case.world.surroundings.namespace_labels)).await?;
     // What admission sees: the pod with the API server's defaults. No backend acts in the namespace yet.
-    let defaulted = each(worlds.iter().zip(&programs), |(world, (namespace, _))| create(&client, namespace, with_images(&world.pod), true)).await?;
+    let defaulted = each(pods(), |(namespace, pod)| create(&client, namespace, pod, true)).await?;
     backend.enforce(&programs).await?;
-    let stored = each(worlds.iter().zip(&programs), |(world, (namespace, _))| create(&client, namespace, with_images(&world.pod), false)).await?;
+    let stored = each(pods(), |(namespace, pod)| create(&client, namespace, pod, false)).await?;
     backend.withdraw(&programs).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     each(programs.iter(), |(name, _)| {
@@ -66,8 +75,12 @@ pub async fn differences(plane: &ControlPlane, backend: &impl Backend, worlds: &
         async move { Ok(namespaces.delete(name, &DeleteParams::background()).await?) }
     })
     .await?;
-    let pairs = worlds.iter().zip(&programs).zip(defaulted).zip(stored);
-    pairs.map(|(((world, (_, program)), defaulted), stored)| compare(world, program, defaulted, stored)).collect()
+    let mut answers = defaulted.into_iter().zip(stored);
+    let pairs = places().map(|(case, _, program)| {
+        let answers = answers.by_ref().take(case.pods.len());
+        answers.map(|(defaulted, stored)| compare(&case.world, program, defaulted, stored)).collect()
+    });
+    pairs.collect()
 }
 
 fn compare(world: &World, program: &Program, defaulted: Result<Json, String>, stored: Result<Json, String>) -> anyhow::Result<Pair> {
@@ -79,14 +92,18 @@ fn compare(world: &World, program: &Program, defaulted: Result<Json, String>, st
     json_patch::patch(&mut predicted, &podpolicy_admission::patch(&pod, &creation)).context("the patch does not apply")?;
     let stored = match stored {
         Ok(stored) => comparable(stored),
-        Err(refusal) => return Ok(Pair::Different(format!("the API server refuses the pod: {refusal}\n{world:#?}"))),
+        Err(refusal) => return Ok(Pair::Different(format!("the API server refuses the pod: {refusal}\npolicies: {}\npod: {defaulted:#}", Json::from(world.policies.clone())))),
     };
     let predicted = comparable(predicted);
     if stored == predicted {
         return Ok(Pair::Same { is_changed: !creation.is_empty(), has_settings: !creation.settings.is_empty() });
     }
     let difference = json_patch::diff(&predicted, &stored);
-    Ok(Pair::Different(format!("predicted: {predicted:#}\nstored differs from it by: {difference}\n{world:#?}")))
+    let World { policies, surroundings, .. } = world;
+    let policies = Json::from(policies.clone());
+    Ok(Pair::Different(format!(
+        "policies: {policies:#}\n{surroundings:?}\npod: {defaulted:#}\npredicted: {predicted:#}\nstored differs from it by: {difference}"
+    )))
 }
 
 /// Without what the API server adds to each pod, and with the record as what it says.
@@ -102,9 +119,10 @@ fn comparable(mut pod: Json) -> Json {
     pod
 }
 
-/// A pod that the API server takes: containers have images.
-fn with_images(pod: &Json) -> Json {
+/// A pod that the API server takes: it has a name that no other has, and containers have images.
+fn pod_named(number: usize, pod: &Json) -> Json {
     let mut pod = pod.clone();
+    pod["metadata"]["name"] = format!("pod-{number}").into();
     for list in ["initContainers", "containers"] {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
             container["image"] = "registry.example.com/image".into();
@@ -143,7 +161,7 @@ fn is_refusal(status: &Status) -> bool {
 }
 
 /// Does something with each, some at a time, and returns the results in order.
-async fn each<I, T, F>(items: impl Iterator<Item = I>, act: impl Fn(I) -> F) -> anyhow::Result<Vec<T>>
+pub async fn each<I, T, F>(items: impl Iterator<Item = I>, act: impl Fn(I) -> F) -> anyhow::Result<Vec<T>>
 where
     F: Future<Output = anyhow::Result<T>>,
 {

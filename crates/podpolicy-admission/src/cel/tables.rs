@@ -196,8 +196,9 @@ impl Tables {
         row[1] = signed(*rule);
         *rule += 1;
         let is_hidden = rows.iter().any(|first| {
-            let [_, _, glob, _, port, _, how, sleep] = *first;
-            let takes_effect = how == signed(SETS) || (how == signed(TUNES) && row[6] == signed(TUNES));
+            let [_, rule, glob, _, port, _, how, sleep] = *first;
+            // An earlier rule of its own policy could hide it.
+            let takes_effect = rule == 0 && (how == signed(SETS) || (how == signed(TUNES) && row[6] == signed(TUNES)));
             // A hook with a shorter sleep has room wherever this one has.
             let has_room = sleep < 0 || sleep <= row[7];
             let matches = glob == row[2] || globs.order[unsigned(glob)] == EVERY_CONTAINER;
