@@ -1,0 +1,7 @@
+//! The webhook.
+#![allow(missing_docs, dead_code)]
+mod certificate;
+mod review;
+mod safety;
+mod validity;
+mod warnings;
