@@ -111,6 +111,8 @@ async fn mirror_pods_are_not_asked_about() -> anyhow::Result<()> {
     assert!(pods.create(&PostParams::default(), &pod("web", &[])).await.is_err(), "the webhook is down");
     let mut mirror = pod("static", &[]);
     mirror.annotations_mut().insert("kubernetes.io/config.mirror".to_owned(), "1".to_owned());
+    // The API server wants a mirror pod to be somewhere.
+    mirror.spec.as_mut().expect("a pod has a spec").node_name = Some("nowhere".to_owned());
     pods.create(&PostParams::default(), &mirror).await?;
     desk.close().await
 }

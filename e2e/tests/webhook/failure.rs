@@ -1,13 +1,16 @@
 //! Nobody is held up who must not be.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use podpolicy_admission::webhook::FailurePolicy;
 use podpolicy_e2e::objects::pod;
+use podpolicy_e2e::wait::DEADLINE;
 use podpolicy_e2e::{ControlPlane, Options, TestNamespace, shared};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::desk::{Desk, is_asked_about, label_in, program};
 
@@ -57,10 +60,6 @@ async fn kubernetes_own_and_the_operators_namespaces_are_never_held_up() -> anyh
 
 #[tokio::test]
 async fn clients_that_are_slow_silent_or_too_many_do_not_keep_others_out() -> anyhow::Result<()> {
-    use std::time::Duration;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
-
     let plane = shared().await;
     let namespace = TestNamespace::create(&plane.config(), "slow").await?;
     let desk = Desk::open(plane.client(), namespace.name(), |options| {
@@ -70,10 +69,9 @@ async fn clients_that_are_slow_silent_or_too_many_do_not_keep_others_out() -> an
     .await?;
     desk.decide(label_in(namespace.name())).await?;
     desk.reaches(namespace.name()).await?;
-    let address: SocketAddr = desk.address;
     let mut idlers = Vec::new();
     for _ in 0..50 {
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = TcpStream::connect(desk.address).await?;
         // The beginning of a handshake, or nothing; those beyond the bound are closed already.
         let _ = stream.write_all(b"\x16\x03\x01").await;
         idlers.push(stream);
@@ -81,7 +79,7 @@ async fn clients_that_are_slow_silent_or_too_many_do_not_keep_others_out() -> an
     for mut stream in idlers {
         // All are closed by the server, which a read shows, be it with an error.
         let mut rest = Vec::new();
-        let _ = tokio::time::timeout(podpolicy_e2e::wait::DEADLINE, stream.read_to_end(&mut rest)).await?;
+        let _ = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await?;
     }
     assert!(is_asked_about(&create(&desk.client, namespace.name(), "web").await?));
     desk.close().await

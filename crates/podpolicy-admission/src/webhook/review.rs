@@ -54,8 +54,8 @@ struct Resource<'a> {
     group: Cow<'a, str>,
     #[serde(borrow)]
     version: Cow<'a, str>,
-    #[serde(borrow)]
-    resource: Cow<'a, str>,
+    #[serde(borrow, rename = "resource")]
+    plural: Cow<'a, str>,
 }
 
 /// An object that nobody looks at.
@@ -64,9 +64,9 @@ struct Unread {}
 
 impl<Object> Request<'_, Object> {
     fn is_creation_of_pod(&self) -> bool {
-        let Resource { group, version, resource } = &self.resource;
+        let Resource { group, version, plural } = &self.resource;
         self.operation == "CREATE"
-            && (group.as_ref(), version.as_ref(), resource.as_ref()) == ("", "v1", "pods")
+            && (group.as_ref(), version.as_ref(), plural.as_ref()) == ("", "v1", "pods")
             && self.sub_resource.as_deref().is_none_or(str::is_empty)
     }
 }
@@ -172,7 +172,7 @@ mod tests {
         })
     }
 
-    fn question(object: Json) -> Json {
+    fn question(object: &Json) -> Json {
         json!({
             "apiVersion": "admission.k8s.io/v1",
             "kind": "AdmissionReview",
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn pod_gets_what_the_policies_of_the_requests_namespace_say() {
-        let answer = ask(&standard(), &question(pod()));
+        let answer = ask(&standard(), &question(&pod()));
         assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
         assert_eq!(answer["kind"], "AdmissionReview");
         let response = &answer["response"];
@@ -233,7 +233,7 @@ mod tests {
             },
         ];
         for change in changes {
-            let mut question = question(pod());
+            let mut question = question(&pod());
             change(&mut question["request"]);
             let response = &ask(&standard(), &question)["response"];
             assert_eq!((&response["allowed"], response.get("patch")), (&true.into(), None), "{question}");
@@ -242,11 +242,11 @@ mod tests {
 
     #[test]
     fn pod_that_needs_nothing_is_allowed_without_a_patch() {
-        let mut elsewhere = question(pod());
+        let mut elsewhere = question(&pod());
         elsewhere["request"]["namespace"] = "bank".into();
         assert_eq!(ask(&standard(), &elsewhere)["response"].get("patch"), None);
-        let once = patched(&ask(&standard(), &question(pod())), pod());
-        assert_eq!(ask(&standard(), &question(once))["response"].get("patch"), None, "asking again changes nothing");
+        let once = patched(&ask(&standard(), &question(&pod())), pod());
+        assert_eq!(ask(&standard(), &question(&once))["response"].get("patch"), None, "asking again changes nothing");
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         let program = program(&json!({ "selector": {}, "labels": { "team": "shop", "pod-template-hash": "1" } }));
         let mut pod = pod();
         pod["metadata"]["labels"] = json!({ "team": "bank" });
-        let answer = ask(&program, &question(pod));
+        let answer = ask(&program, &question(&pod));
         assert_eq!(answer["response"]["allowed"], true);
         let warnings: Vec<_> = answer["response"]["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
         assert_eq!(warnings.len(), 2);
@@ -266,7 +266,7 @@ mod tests {
     fn pod_that_a_patch_could_not_make_valid_is_left_alone_with_a_warning() {
         let mut pod = pod();
         pod["spec"]["containers"] = json!([{ "name": "web" }, { "name": "web" }]);
-        let answer = ask(&standard(), &question(pod));
+        let answer = ask(&standard(), &question(&pod));
         assert_eq!((&answer["response"]["allowed"], answer["response"].get("patch")), (&true.into(), None));
         let warning = answer["response"]["warnings"][0].as_str().unwrap();
         assert!(warning.contains("two containers are named web"), "{warning}");
@@ -274,11 +274,11 @@ mod tests {
 
     #[test]
     fn body_that_no_api_server_sends_is_an_error() {
-        let mut beta = question(pod());
+        let mut beta = question(&pod());
         beta["apiVersion"] = "admission.k8s.io/v1beta1".into();
-        let mut shapeless = question(pod());
+        let mut shapeless = question(&pod());
         shapeless["request"]["object"]["metadata"]["labels"] = json!([1]);
-        let mut huge = question(pod());
+        let mut huge = question(&pod());
         huge["request"]["object"]["spec"]["terminationGracePeriodSeconds"] = json!(1e300);
         let deep = format!("{{\"apiVersion\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         let bodies = [
@@ -287,8 +287,8 @@ mod tests {
             "null".to_owned(),
             "\u{0}".to_owned(),
             json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview" }).to_string(),
-            question(pod()).to_string().replace("\"uid\"", "\"\\ud800\""),
-            question(pod()).to_string()[..200].to_owned(),
+            question(&pod()).to_string().replace("\"uid\"", "\"\\ud800\""),
+            question(&pod()).to_string()[..200].to_owned(),
             beta.to_string(),
             shapeless.to_string(),
             huge.to_string(),
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn depth_in_what_is_not_read_does_no_harm() {
         let depth = 200_000;
-        let text = question(pod()).to_string();
+        let text = question(&pod()).to_string();
         let deep = text.replacen("\"f:spec\":{}", &format!("\"f:spec\":{}{}", "[".repeat(depth), "]".repeat(depth)), 1);
         assert!(deep.len() > text.len());
         assert!(answer(&standard(), deep.as_bytes()).is_ok());

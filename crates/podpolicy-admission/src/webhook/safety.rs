@@ -179,12 +179,12 @@ mod tests {
 
     use super::*;
 
-    fn pod(spec: Json) -> Pod {
+    fn pod(spec: &Json) -> Pod {
         serde_json::from_value(json!({ "metadata": { "annotations": { "own": "1" } }, "spec": spec })).unwrap()
     }
 
     fn web() -> Pod {
-        pod(json!({ "containers": [{ "name": "web", "lifecycle": { "postStart": { "sleep": { "seconds": 20 } } } }] }))
+        pod(&json!({ "containers": [{ "name": "web", "lifecycle": { "postStart": { "sleep": { "seconds": 20 } } } }] }))
     }
 
     fn probe(kind: ProbeKind, probe: Json) -> Creation {
@@ -230,7 +230,7 @@ mod tests {
         for creation in fine {
             assert_eq!(danger(&web(), &creation), None, "{creation:?}");
         }
-        let own = pod(json!({ "containers": [{ "name": "web", "lifecycle": { "preStop": { "sleep": { "seconds": 30 } } } }] }));
+        let own = pod(&json!({ "containers": [{ "name": "web", "lifecycle": { "preStop": { "sleep": { "seconds": 30 } } } }] }));
         assert_eq!(danger(&own, &probe(ProbeKind::Readiness, json!({ "grpc": { "port": 1 } }))), None);
         assert_eq!(danger(&own, &give(Field::GracePeriod, Value::Seconds(30))), None);
     }
@@ -267,7 +267,7 @@ mod tests {
             let found = danger(&web(), &creation).unwrap_or_default();
             assert!(found.contains(wanted), "{found:?} for {wanted:?}, {creation:?}");
         }
-        let twice = pod(json!({ "initContainers": [{ "name": "web" }], "containers": [{ "name": "web" }] }));
+        let twice = pod(&json!({ "initContainers": [{ "name": "web" }], "containers": [{ "name": "web" }] }));
         assert_eq!(danger(&twice, &label("team", "shop")).unwrap(), "two containers are named web");
     }
 }

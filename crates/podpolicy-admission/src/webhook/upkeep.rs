@@ -1,7 +1,7 @@
 //! What the leading replica does for the webhook: it keeps the certificates' Secret and the MutatingWebhookConfiguration right, whoever
 //! touches them. What to do is decided in `certificate` and `configuration`; here it is done.
 
-use std::{path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
@@ -108,10 +108,10 @@ pub async fn maintain(
         let is_wanted = *wanted.borrow_and_update();
         let work = async {
             if is_wanted {
-                Upkeep::new(client.clone(), &options, programs.clone(), &state).run().await;
+                Upkeep::new(&client, &options, programs.clone(), &state).run().await;
             } else {
                 remove_until_done(&client, &options.name, &state).await;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let goes_on = tokio::select! {
@@ -166,13 +166,62 @@ struct Upkeep<'a> {
     state: &'a watch::Sender<State>,
     secrets: Option<(Api<Secret>, String)>,
     configurations: Api<MutatingWebhookConfiguration>,
-    /// What was seen last; none before the first look.
-    secret: Option<Option<Secret>>,
+    secret: Seen<Secret>,
     files: Option<Files>,
-    live: Option<Option<MutatingWebhookConfiguration>>,
+    live: Seen<MutatingWebhookConfiguration>,
     /// The bundle that API servers have been told, and since when.
     published: Option<(Vec<u8>, Timestamp)>,
+    /// What is wrong with what is watched.
+    troubles: BTreeMap<Source, String>,
     failures: u32,
+}
+
+/// How an object was when it was seen last.
+enum Seen<T> {
+    /// Nobody has looked yet.
+    NotYet,
+    /// There was none.
+    Absent,
+    /// It was there.
+    There(Box<T>),
+}
+
+impl<T> From<Option<T>> for Seen<T> {
+    fn from(found: Option<T>) -> Self {
+        found.map_or(Self::Absent, |object| Self::There(Box::new(object)))
+    }
+}
+
+impl<T> Seen<T> {
+    fn object(&self) -> Option<&T> {
+        match self {
+            Self::There(object) => Some(object),
+            Self::NotYet | Self::Absent => None,
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        match self {
+            Self::NotYet => false,
+            Self::Absent | Self::There(_) => true,
+        }
+    }
+}
+
+/// What is watched. `Display` says what is done with it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Source {
+    Certificates,
+    Configuration,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificates => "read the webhook's certificates",
+            Self::Configuration => "watch the webhook's configuration",
+        })
+    }
 }
 
 enum Event {
@@ -182,7 +231,7 @@ enum Event {
 }
 
 impl<'a> Upkeep<'a> {
-    fn new(client: Client, options: &'a Options, programs: Programs, state: &'a watch::Sender<State>) -> Self {
+    fn new(client: &Client, options: &'a Options, programs: Programs, state: &'a watch::Sender<State>) -> Self {
         let secrets = match &options.certificates {
             Certificates::Own { namespace, secret } => Some((Api::namespaced(client.clone(), namespace), secret.clone())),
             Certificates::Files(_) => None,
@@ -194,10 +243,11 @@ impl<'a> Upkeep<'a> {
             secrets,
             configurations: Api::all(client.clone()),
 
-            secret: None,
+            secret: Seen::NotYet,
             files: None,
-            live: None,
+            live: Seen::NotYet,
             published: None,
+            troubles: BTreeMap::new(),
             failures: 0,
         }
     }
@@ -239,24 +289,47 @@ impl<'a> Upkeep<'a> {
 
     fn see(&mut self, event: Event) {
         match event {
-            Event::Secret(Ok(secret)) => self.secret = Some(secret),
-            Event::Configuration(Ok(live)) => self.live = Some(live),
-            Event::Files(Ok(files)) => self.files = Some(files),
-            Event::Secret(Err(error)) => self.report(&"watch the Secret of the webhook's certificates", &error),
-            Event::Configuration(Err(error)) => self.report(&"watch the webhook's configuration", &error),
-            Event::Files(Err(error)) => self.report(&"use the webhook's certificates", &error),
+            Event::Secret(secret) => {
+                if let Some(secret) = self.or_trouble(Source::Certificates, secret) {
+                    self.secret = secret.into();
+                }
+            }
+            Event::Files(files) => {
+                if let Some(files) = self.or_trouble(Source::Certificates, files) {
+                    self.files = Some(files);
+                }
+            }
+            Event::Configuration(live) => {
+                if let Some(live) = self.or_trouble(Source::Configuration, live) {
+                    self.live = live.into();
+                }
+            }
         }
     }
 
-    fn report(&self, what: &dyn std::fmt::Display, error: &dyn std::error::Error) {
-        tracing::warn!(%error, "could not {what}");
-        self.state.send_modify(|state| state.problem = Some(format!("could not {what}: {error}")));
+    /// Notes what is wrong with a source, until it is well again.
+    fn or_trouble<T, E: fmt::Display>(&mut self, source: Source, seen: Result<T, E>) -> Option<T> {
+        match seen {
+            Ok(value) => {
+                self.troubles.remove(&source);
+                Some(value)
+            }
+            Err(error) => {
+                let trouble = format!("could not {source}: {error}");
+                if self.troubles.get(&source) != Some(&trouble) {
+                    tracing::warn!(%error, "could not {source}");
+                    self.state.send_modify(|state| state.problem = Some(trouble.clone()));
+                    self.troubles.insert(source, trouble);
+                }
+                None
+            }
+        }
     }
 
     /// Puts right what is not, and returns how long there is nothing to do if nothing happens.
     async fn pass(&mut self) -> Result<Duration, UpkeepError> {
         let Some(program) = self.programs.borrow_and_update().clone() else { return Ok(LONGEST_WAIT) };
-        if self.live.is_none() {
+        if !self.live.is_known() {
             return Ok(LONGEST_WAIT);
         }
         let bundle = match &self.options.certificates {
@@ -279,7 +352,7 @@ impl<'a> Upkeep<'a> {
         {
             self.published = Some((bundle, now));
         }
-        self.state.send_replace(State { in_force: Some(program), problem: None });
+        self.state.send_replace(State { in_force: Some(program), problem: self.troubles.values().next().cloned() });
         Ok(self.wait(now))
     }
 
@@ -288,13 +361,16 @@ impl<'a> Upkeep<'a> {
         let Some((api, name)) = self.secrets.clone() else { return Ok(None) };
         let (names, lifetimes) = (&self.options.endpoint.names, &self.options.lifetimes);
         loop {
-            let Some(secret) = &self.secret else { return Ok(None) };
+            if !self.secret.is_known() {
+                return Ok(None);
+            }
+            let secret = self.secret.object();
             let now = Timestamp::now();
             let stored = self.stored();
             let step = next(now, stored.as_ref(), self.published_at(), names, lifetimes);
             let Some(after) = take(step, now, stored.clone(), names, lifetimes) else { return Ok(stored) };
             let full = format!("{namespace}/{name}");
-            if secret.as_ref().is_some_and(is_foreign) {
+            if secret.is_some_and(is_foreign) {
                 return Err(UpkeepError::ForeignSecret(full));
             }
             let written = match secret {
@@ -311,11 +387,11 @@ impl<'a> Upkeep<'a> {
             match written {
                 Ok(secret) => {
                     tracing::info!(secret = full, ?step, "renewed the webhook's certificates");
-                    self.secret = Some(Some(secret));
+                    self.secret = Some(secret).into();
                 }
                 Err(UpkeepError::Call { error, .. }) if matches!(code(&error), Some(404 | 409)) => {
                     // Somebody else was faster: look at what is there now.
-                    self.secret = Some(call(|| format!("get Secret {full}"), api.get_opt(&name)).await?);
+                    self.secret = call(|| format!("get Secret {full}"), api.get_opt(&name)).await?.into();
                 }
                 Err(error) => return Err(error),
             }
@@ -323,7 +399,7 @@ impl<'a> Upkeep<'a> {
     }
 
     fn stored(&self) -> Option<Stored> {
-        let secret = self.secret.as_ref()?.as_ref()?;
+        let secret = self.secret.object()?;
         match Stored::from_data(secret.data.as_ref()?) {
             Ok(stored) => Some(stored),
             Err(error) => {
@@ -341,14 +417,14 @@ impl<'a> Upkeep<'a> {
 
     async fn configure(&mut self, program: &Program, bundle: Option<&[u8]>) -> Result<(), UpkeepError> {
         let name = &self.options.name;
-        let live = self.live.as_ref().and_then(Option::as_ref);
+        let live = self.live.object();
         let foreign = live.filter(|live| !is_own(live) && live.webhooks.as_ref().is_some_and(|webhooks| !webhooks.is_empty()));
         match (live, configuration(program, self.options, bundle)) {
             (None, None) => {}
             (Some(live), None) => {
                 if is_own(live) {
                     delete(&self.configurations, name, live).await?;
-                    self.live = Some(None);
+                    self.live = Seen::Absent;
                 }
             }
             (_, Some(_)) if foreign.is_some() => return Err(UpkeepError::ForeignConfiguration(name.clone())),
@@ -358,7 +434,7 @@ impl<'a> Upkeep<'a> {
                 let doing = || format!("apply MutatingWebhookConfiguration {name}");
                 let applied = call(doing, self.configurations.patch(name, &params, &Patch::Apply(&wanted))).await?;
                 let is_kept = is_as_wanted(&applied, &wanted);
-                self.live = Some(Some(applied));
+                self.live = Some(applied).into();
                 if !is_kept {
                     return Err(UpkeepError::ChangedBack(name.clone()));
                 }
