@@ -37,6 +37,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest wait after failures, and the longest time without a look at what there is to do.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+/// How often a removal is tried while others write.
+const REMOVAL_TRIES: u32 = 5;
+
 /// How the configuration stands.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -128,10 +131,16 @@ pub async fn maintain(
 /// Takes the configuration away, if it is the operator's: from then on no API server asks the webhook.
 pub async fn remove(client: Client, name: &str) -> Result<(), UpkeepError> {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client);
-    let doing = || format!("get MutatingWebhookConfiguration {name}");
-    match call(doing, api.get_opt(name)).await? {
-        Some(live) if is_own(&live) => delete(&api, name, &live).await,
-        Some(_) | None => Ok(()),
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let live = call(|| format!("get MutatingWebhookConfiguration {name}"), api.get_opt(name)).await?;
+        let Some(live) = live.filter(is_own) else { return Ok(()) };
+        match delete(&api, name, &live).await {
+            // Somebody has just written it.
+            Err(UpkeepError::Call { error, .. }) if code(&error) == Some(409) && tries < REMOVAL_TRIES => {}
+            done => return done,
+        }
     }
 }
 
