@@ -114,11 +114,11 @@ impl Keys {
 }
 
 fn open(server: &Runtime, keys: &Keys, handler: impl Handler) -> anyhow::Result<SocketAddr> {
-    let (sender, certificate) = watch::channel(Some(Arc::clone(&keys.served)));
+    let (sender, served) = watch::channel(Some(Arc::clone(&keys.served)));
     let (address, listener) = server.block_on(server::bind("127.0.0.1:0".parse()?))?;
     server.spawn(async move {
         let _sender = sender;
-        server::serve(listener, certificate, handler, Limits::default(), std::future::pending()).await
+        server::serve(listener, served, handler, Limits::default(), std::future::pending()).await
     });
     Ok(address)
 }
@@ -132,14 +132,14 @@ enum Protocol {
 }
 
 /// Alternates between the two sides, and gives a line of the table.
-async fn compare(keys: &Keys, sides: [SocketAddr; 2], protocol: Protocol, in_flight: usize, sizes: &Sizes) -> anyhow::Result<String> {
+async fn compare(keys: &Keys, addresses: [SocketAddr; 2], protocol: Protocol, in_flight: usize, sizes: &Sizes) -> anyhow::Result<String> {
     let mut times = [Vec::new(), Vec::new()];
     let mut cpu = [Duration::ZERO; 2];
-    for address in sides {
+    for address in addresses {
         round(keys, address, protocol, in_flight, sizes.requests / 10 + in_flight).await?;
     }
     for _ in 0..sizes.rounds {
-        for (side, address) in sides.into_iter().enumerate() {
+        for (side, address) in addresses.into_iter().enumerate() {
             let before = server_time()?;
             times[side].extend(round(keys, address, protocol, in_flight, sizes.requests).await?);
             cpu[side] += server_time()?.saturating_sub(before);

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -39,22 +39,18 @@ async fn configuration_that_somebody_breaks_or_deletes_comes_right_again() -> an
             assert_eq!(status.code, 422, "{status}");
             continue;
         }
-        right_again(&desk, &whole, &broken.to_string()).await?;
+        right_again(&desk, whole.as_ref(), &broken.to_string()).await?;
     }
     desk.configurations().delete(&desk.options.name, &DeleteParams::default()).await?;
-    right_again(&desk, &whole, "deletion").await?;
+    right_again(&desk, whole.as_ref(), "deletion").await?;
     desk.reaches(namespace.name()).await?;
     desk.close().await
 }
 
-async fn right_again(
-    desk: &Desk,
-    whole: &Option<Vec<k8s_openapi::api::admissionregistration::v1::MutatingWebhook>>,
-    after: &str,
-) -> anyhow::Result<()> {
+async fn right_again(desk: &Desk, whole: Option<&Vec<MutatingWebhook>>, after: &str) -> anyhow::Result<()> {
     eventually(&format!("the configuration to be right after {after}"), DEADLINE, async || {
         let live = desk.configuration().await?;
-        Ok(Seen::when(live.as_ref().is_some_and(|live| live.webhooks == *whole && live.labels().len() == 1), live))
+        Ok(Seen::when(live.as_ref().is_some_and(|live| live.webhooks.as_ref() == whole && live.labels().len() == 1), live))
     })
     .await
 }
