@@ -370,3 +370,141 @@ fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<F
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::{
+        ClientConfig, RootCertStore,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    };
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::oneshot,
+    };
+    use tokio_rustls::{TlsConnector, client::TlsStream};
+
+    use super::*;
+
+    /// Says how long the body was.
+    struct Length;
+
+    impl Handler for Length {
+        fn handle(&self, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+            Ok(body.len().to_string().into_bytes())
+        }
+    }
+
+    struct Running {
+        address: SocketAddr,
+        connector: TlsConnector,
+        stop: oneshot::Sender<()>,
+        task: tokio::task::JoinHandle<Result<(), ServeError>>,
+        _certificate: watch::Sender<Option<Arc<CertifiedKey>>>,
+    }
+
+    impl Running {
+        async fn start(adjust: impl FnOnce(&mut Limits)) -> Self {
+            let keys = rcgen::KeyPair::generate().unwrap();
+            let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&keys).unwrap();
+            let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+            let mut roots = RootCertStore::empty();
+            roots.add(chain[0].clone()).unwrap();
+            let provider = Arc::new(ring::default_provider());
+            let key = PrivateKeyDer::try_from(keys.serialize_der()).unwrap();
+            let served = Arc::new(CertifiedKey::from_der(chain, key, &provider).unwrap());
+            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+            let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+            let mut limits = Limits { body: 1000, ..Limits::default() };
+            adjust(&mut limits);
+            let (address, listener) = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            let (sender, certificate) = watch::channel(Some(served));
+            let (stop, stopped) = oneshot::channel();
+            let stopped = async move { drop(stopped.await) };
+            let task = tokio::spawn(serve(listener, certificate, Length, limits, stopped));
+            Self { address, connector, stop, task, _certificate: sender }
+        }
+
+        async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
+            let stream = TcpStream::connect(self.address).await?;
+            self.connector.connect(ServerName::from(self.address.ip()), stream).await
+        }
+
+        /// Sends the text, and returns all that comes back.
+        async fn ask(&self, text: &str) -> String {
+            let mut stream = self.connect().await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            rest(&mut stream).await
+        }
+    }
+
+    async fn rest(stream: &mut TlsStream<TcpStream>) -> String {
+        let mut answer = Vec::new();
+        // Servers that close without a farewell are common.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn post(headers: &str, body: &str) -> String {
+        format!("POST /mutate?timeout=5s HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n{body}")
+    }
+
+    #[tokio::test]
+    async fn each_request_has_its_status() {
+        let server = Running::start(|_| {}).await;
+        let chunked = format!("3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001));
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        for (request, status, body) in [
+            (post("content-length: 3\r\n", "abc"), 200, "3"),
+            (post("content-length: 1000\r\n", &"x".repeat(1000)), 200, "1000"),
+            (post("content-length: 1001\r\n", ""), 413, "the body is larger than 1000 bytes\n"),
+            (post("transfer-encoding: chunked\r\n", &chunked), 413, "the body is larger than 1000 bytes\n"),
+            (get("/healthz"), 200, "ok\n"),
+            (get("/mutate"), 405, "only POST is allowed here\n"),
+            (get("/"), 404, "there is nothing here; ask at /mutate\n"),
+        ] {
+            let answer = server.ask(&request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_beyond_a_bound_is_refused_at_once() {
+        for adjust in [(|limits| limits.requests = 1) as fn(&mut Limits), |limits| limits.bodies = 1500] {
+            let server = Running::start(adjust).await;
+            let mut slow = server.connect().await.unwrap();
+            let request = post("content-length: 1000\r\nexpect: 100-continue\r\n", "");
+            slow.write_all(request.as_bytes()).await.unwrap();
+            let mut word = [0; 12];
+            slow.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"HTTP/1.1 100", "its body is awaited");
+            let answer = server.ask(&post("content-length: 1000\r\n", &"x".repeat(1000))).await;
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            slow.write_all("x".repeat(1000).as_bytes()).await.unwrap();
+            assert!(rest(&mut slow).await.contains("HTTP/1.1 200 OK"));
+            assert!(server.ask(&post("content-length: 3\r\n", "abc")).await.starts_with("HTTP/1.1 200 "), "there is room again");
+        }
+    }
+
+    #[tokio::test]
+    async fn body_that_does_not_come_and_silence_are_ended() {
+        let short = Duration::from_millis(100);
+        let server = Running::start(|limits| (limits.request_time, limits.first_request_time) = (short, short)).await;
+        assert!(server.ask(&post("content-length: 10\r\n", "abc")).await.starts_with("HTTP/1.1 408 "));
+        assert_eq!(server.ask("").await, "");
+        assert_eq!(server.ask("POST /mutate HTTP/1.1\r\nhost:").await, "");
+    }
+
+    #[tokio::test]
+    async fn request_that_is_under_way_is_finished_when_the_server_stops() {
+        let server = Running::start(|_| {}).await;
+        let mut slow = server.connect().await.unwrap();
+        slow.write_all(post("content-length: 3\r\nexpect: 100-continue\r\n", "").as_bytes()).await.unwrap();
+        let mut word = [0; 12];
+        slow.read_exact(&mut word).await.unwrap();
+        server.stop.send(()).unwrap();
+        slow.write_all(b"abc").await.unwrap();
+        assert!(rest(&mut slow).await.contains("HTTP/1.1 200 OK"));
+        server.task.await.unwrap().unwrap();
+        assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens any more");
+    }
+}
