@@ -68,6 +68,12 @@ impl Program {
         residue::residue(self, place)
     }
 
+    /// The labels of a namespace; none where they are not known.
+    pub fn namespace_labels(&self, namespace: &str) -> Option<&BTreeMap<String, String>> {
+        // Every namespace has a label, its name: one without has not been seen yet.
+        self.facts(namespace).map(|facts| &facts.labels).filter(|labels| !labels.is_empty())
+    }
+
     /// The namespaces in which no ClusterPodPolicy acts.
     pub fn excluded_namespaces(&self) -> &BTreeSet<String> {
         &self.settings.excluded_namespaces
@@ -124,8 +130,8 @@ impl Program {
 
     fn ranks_in(&self, namespace: &str) -> Vec<u32> {
         let excluded = self.is_excluded(namespace);
-        // Every namespace has a label, its name: one without has not been seen yet, and nobody can say that a condition holds.
-        let labels = self.facts(namespace).map(|facts| &facts.labels).filter(|labels| !labels.is_empty());
+        // Where the labels are not known, nobody can say that a condition holds.
+        let labels = self.namespace_labels(namespace);
         let is_selected = |selector: &Selector| labels.map_or(selector.is_empty(), |labels| selector.matches(labels));
         let acts_here = |rank: &&u32| !excluded && self.policies[**rank as usize].namespace_selector().is_none_or(is_selected);
         self.by_namespace.get(namespace).into_iter().flatten().chain(self.cluster.iter().filter(acts_here)).copied().collect()

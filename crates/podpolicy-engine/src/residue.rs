@@ -95,10 +95,16 @@ pub struct RemainingHook<'a> {
     pub is_refused: bool,
 }
 
-impl Remaining<'_> {
+impl<'a> Remaining<'a> {
     /// Whether the policy replaces what a workload declares.
     pub fn replaces(&self) -> bool {
         self.policy.precedence() == Precedence::Policy
+    }
+
+    /// What the policy gives, to be compared: the same from the same policy is decided in the same way.
+    pub fn settings(&self) -> impl PartialEq + '_ {
+        let Self { policy, namespaces: _, labels, annotations, grace_period, probes, hooks } = self;
+        (policy.id(), labels, annotations, grace_period, probes, hooks)
     }
 
     /// Whether no pod can get anything from the policy.

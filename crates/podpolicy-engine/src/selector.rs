@@ -75,6 +75,24 @@ impl From<&LabelSelector> for Selector {
     }
 }
 
+impl From<Selector> for core::LabelSelector {
+    fn from(selector: Selector) -> Self {
+        let requirements = selector.0.into_iter().map(|expression| {
+            let (key, operator, values) = match expression {
+                Expression::Equal(key, value) => (key, "In", vec![value]),
+                Expression::NotEqual(key, value) => (key, "NotIn", vec![value]),
+                Expression::In(key, values) => (key, "In", values.into_iter().collect()),
+                Expression::NotIn(key, values) => (key, "NotIn", values.into_iter().collect()),
+                Expression::Exists(key) => (key, "Exists", Vec::new()),
+                Expression::DoesNotExist(key) => (key, "DoesNotExist", Vec::new()),
+            };
+            let values = (!values.is_empty()).then_some(values);
+            core::LabelSelectorRequirement { key, operator: operator.to_owned(), values }
+        });
+        Self { match_expressions: Some(requirements.collect()), ..Self::default() }
+    }
+}
+
 impl From<core::LabelSelector> for Selector {
     /// An operator that is not Kubernetes' cannot come from an API server; such a condition is left out.
     fn from(selector: core::LabelSelector) -> Self {

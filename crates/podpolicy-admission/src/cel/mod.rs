@@ -1,8 +1,20 @@
 //! Compiles a program to MutatingAdmissionPolicy objects, so that the API server itself gives pods their settings. Pure: no
 //! I/O, no clock. The same program always gives the same objects.
 
-use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
-use podpolicy_engine::{PolicyId, Program};
+mod literal;
+mod objects;
+mod tables;
+mod text;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+};
+use podpolicy_engine::{Place, PolicyId, Program, Remaining};
+
+use objects::Content;
 
 /// The objects of a program.
 #[derive(Clone, Debug, Default)]
@@ -59,8 +71,105 @@ pub const OWNER_LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "podpolic
 /// unit's name follows. Its message is the unit's digest. With it one can see whether a unit is in force, which nothing else tells.
 pub const IN_FORCE_CONDITION: &str = "InForce.";
 
-/// Compiles the program.
+/// How the names of the objects begin.
+pub const NAME_PREFIX: &str = "podpolicy-";
+
+/// The most policies of one unit: what the API server spends on an expression has a bound.
+const MOST_POLICIES: usize = 500;
+
+/// The label with its name that the API server puts on every namespace.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Compiles the program. A namespace gets a unit of its own where that would differ from what all others get: because it has
+/// PodPolicies, or because something there selects on a label that a ClusterPodPolicy sets. All others share one unit, which asks each
+/// namespace for its labels: so it is in force in namespaces that do not exist yet, from their first pod on.
 pub fn compile(program: &Program) -> Compilation {
-    let _ = program;
-    Compilation::default()
+    let mut compilation = Compilation::default();
+    let others = program.residue(Place::Anywhere);
+    let mut apart: BTreeSet<&str> = BTreeSet::new();
+    for namespace in program.namespaces() {
+        let here = program.residue(Place::Namespace(namespace));
+        if is_shared(program, namespace, &others, &here) {
+            continue;
+        }
+        apart.insert(namespace);
+        if here.is_empty() {
+            continue;
+        }
+        let selector = requirement("In", [namespace]);
+        compilation.add(format!("{NAME_PREFIX}namespace-{namespace}"), Covers::Namespace(namespace.to_owned()), here, selector);
+    }
+    if !others.is_empty() {
+        apart.extend(program.excluded_namespaces().iter().map(String::as_str));
+        let mut selector = shared_selector(&others);
+        let mut conditions = selector.match_expressions.take().unwrap_or_default();
+        conditions.extend(requirement("NotIn", apart).match_expressions.into_iter().flatten());
+        selector.match_expressions = (!conditions.is_empty()).then_some(conditions);
+        compilation.add(format!("{NAME_PREFIX}others"), Covers::Others, others, selector);
+    }
+    compilation.units.sort_by(|a, b| a.name.cmp(&b.name));
+    compilation
+}
+
+impl Compilation {
+    /// Adds a unit with as many of the policies, in their order, as have room.
+    fn add(&mut self, name: String, covers: Covers, policies: Vec<Remaining<'_>>, namespaces: LabelSelector) {
+        let mut room = policies.len().min(MOST_POLICIES);
+        let mut content = Content::new(&policies[..room]);
+        if content.is_none() {
+            // The largest number with room: 0 has, `room` has not.
+            let mut too_many = room;
+            room = 0;
+            while room + 1 < too_many {
+                let half = room.midpoint(too_many);
+                match Content::new(&policies[..half]) {
+                    Some(fitting) => (room, content) = (half, Some(fitting)),
+                    None => too_many = half,
+                }
+            }
+        }
+        let place = match &covers {
+            Covers::Others => "all namespaces that need nothing of their own".to_owned(),
+            Covers::Namespace(name) => format!("namespace {name}"),
+        };
+        for left_out in &policies[room..] {
+            let message = format!(
+                "the policies for {place} are more than an API server takes in one MutatingAdmissionPolicy, and the {room} that go first have taken the room; merge policies, shorten annotations, or run the operator with --admission webhook"
+            );
+            self.omissions.push(Omission { policy: left_out.policy.id().clone(), covers: covers.clone(), message });
+        }
+        let Some(content) = content.filter(|_| room > 0) else { return };
+        let policies = policies[..room].iter().map(|remaining| remaining.policy.id().clone()).collect();
+        let (policy, binding, digest) = content.objects(&name, namespaces);
+        self.units.push(Unit { name, covers, digest, policies, policy, binding });
+    }
+}
+
+/// Whether the unit for all other namespaces gives the namespace exactly what it should get.
+fn is_shared(program: &Program, namespace: &str, others: &[Remaining<'_>], here: &[Remaining<'_>]) -> bool {
+    if program.excluded_namespaces().contains(namespace) {
+        return false;
+    }
+    let labels = program.namespace_labels(namespace);
+    let acts_here = |remaining: &&Remaining<'_>| remaining.namespaces.is_none_or(|selector| labels.is_some_and(|labels| selector.matches(labels)));
+    let given = others.iter().filter(acts_here);
+    given.map(Remaining::settings).eq(here.iter().map(Remaining::settings))
+}
+
+/// The condition on namespaces that all policies share; none if they differ.
+fn shared_selector(policies: &[Remaining<'_>]) -> LabelSelector {
+    let mut selectors = policies.iter().map(|remaining| remaining.namespaces);
+    let first = selectors.next().flatten();
+    match first.filter(|first| selectors.all(|other| other == Some(*first))) {
+        Some(selector) => selector.clone().into(),
+        None => LabelSelector::default(),
+    }
+}
+
+/// Namespaces by name.
+fn requirement<'a>(operator: &str, names: impl IntoIterator<Item = &'a str>) -> LabelSelector {
+    let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
+    let requirement = LabelSelectorRequirement { key: NAME_LABEL.to_owned(), operator: operator.to_owned(), values: Some(names) };
+    let is_needed = requirement.values.as_ref().is_some_and(|names| !names.is_empty());
+    LabelSelector { match_expressions: is_needed.then(|| vec![requirement]), ..LabelSelector::default() }
 }

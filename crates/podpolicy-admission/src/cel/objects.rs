@@ -1,0 +1,112 @@
+//! The two objects of a unit.
+
+use k8s_openapi::api::admissionregistration::v1::{
+    JSONPatch, MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingAdmissionPolicyBindingSpec,
+    MutatingAdmissionPolicySpec, Mutation, NamedRuleWithOperations, Variable as SpecVariable,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use podpolicy_api::GROUP;
+use podpolicy_engine::Remaining;
+use sha2::{Digest, Sha256};
+
+use super::{IN_FORCE_CONDITION, OWNER_LABEL, literal, tables::Tables, tables::Variable, text};
+
+/// How long one expression may be. The API server takes 100,000 characters.
+const EXPRESSION_LIMIT: usize = 90_000;
+
+/// How large all expressions of a unit may be: what etcd takes is 1.5 MiB, and a server-side apply sends it with more around it.
+const UNIT_LIMIT: usize = 900_000;
+
+/// What is compiled for some namespaces, before it has a name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Content {
+    variables: Vec<(String, String)>,
+    patch: String,
+}
+
+impl Content {
+    /// Compiles the policies; none if that gets larger than an API server takes.
+    pub(super) fn new(policies: &[Remaining<'_>]) -> Option<Self> {
+        let tables = Tables::new(policies);
+        let mut variables = tables.variables(EXPRESSION_LIMIT);
+        variables.extend(text::before());
+        variables.extend(tables.selected(EXPRESSION_LIMIT));
+        variables.extend(text::decisions(&tables.globs()));
+        let variables: Vec<_> = variables.into_iter().map(|Variable { name, expression }| (name, expression)).collect();
+        let is_small = variables.iter().all(|(_, expression)| expression.len() <= EXPRESSION_LIMIT + 10_000)
+            && variables.iter().map(|(_, expression)| expression.len()).sum::<usize>() <= UNIT_LIMIT;
+        is_small.then(|| Self { variables, patch: text::patch() })
+    }
+
+    /// The objects under a name, for namespaces with these labels, and what tells their content from any other.
+    pub(super) fn objects(
+        self,
+        name: &str,
+        namespaces: LabelSelector,
+    ) -> (MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, String) {
+        let digest = self.digest(&namespaces);
+        let marker = text::marker(&literal::text(&format!("{IN_FORCE_CONDITION}{name}")), &literal::text(&digest));
+        let expression = format!(r#"request.resource.resource == "pods" ? ({}) : ({marker})"#, self.patch);
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some([(OWNER_LABEL.0.to_owned(), OWNER_LABEL.1.to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        let variables = self.variables.into_iter().map(|(name, expression)| SpecVariable { name, expression });
+        let policy = MutatingAdmissionPolicy {
+            metadata: metadata.clone(),
+            spec: Some(MutatingAdmissionPolicySpec {
+                // A defect in an expression must not keep pods from being created.
+                failure_policy: Some("Ignore".to_owned()),
+                match_constraints: Some(MatchResources {
+                    resource_rules: Some(vec![
+                        rule("", "v1", "CREATE", &["pods"]),
+                        rule(GROUP, "v1alpha1", "UPDATE", &["podpolicies/status", "clusterpodpolicies/status"]),
+                    ]),
+                    ..MatchResources::default()
+                }),
+                mutations: Some(vec![Mutation {
+                    patch_type: "JSONPatch".to_owned(),
+                    json_patch: Some(JSONPatch { expression: Some(expression) }),
+                    ..Mutation::default()
+                }]),
+                // Other admission plugins can inject containers after this.
+                reinvocation_policy: Some("IfNeeded".to_owned()),
+                variables: Some(variables.collect()),
+                ..MutatingAdmissionPolicySpec::default()
+            }),
+        };
+        let binding = MutatingAdmissionPolicyBinding {
+            metadata,
+            spec: Some(MutatingAdmissionPolicyBindingSpec {
+                policy_name: Some(name.to_owned()),
+                match_resources: Some(MatchResources { namespace_selector: Some(namespaces), ..MatchResources::default() }),
+                ..MutatingAdmissionPolicyBindingSpec::default()
+            }),
+        };
+        (policy, binding, digest)
+    }
+
+    fn digest(&self, namespaces: &LabelSelector) -> String {
+        let mut hash = Sha256::new();
+        for (name, expression) in &self.variables {
+            hash.update(name);
+            hash.update([0]);
+            hash.update(expression);
+            hash.update([0]);
+        }
+        hash.update(&self.patch);
+        hash.update(serde_json::to_vec(namespaces).expect("a selector has only strings for keys"));
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn rule(group: &str, version: &str, operation: &str, resources: &[&str]) -> NamedRuleWithOperations {
+    NamedRuleWithOperations {
+        api_groups: Some(vec![group.to_owned()]),
+        api_versions: Some(vec![version.to_owned()]),
+        operations: Some(vec![operation.to_owned()]),
+        resources: Some(resources.iter().map(|&resource| resource.to_owned()).collect()),
+        ..NamedRuleWithOperations::default()
+    }
+}
