@@ -88,7 +88,8 @@ impl Force {
         };
         digests.retain(|name, _| !is_all_asked && is_kept(name));
         digests.extend(found.into_iter().flat_map(|(_, units)| units));
-        let was_known = std::mem::replace(&mut self.is_known, self.is_known || is_complete);
+        let was_known = self.is_known;
+        self.is_known |= is_complete;
         let old = std::mem::replace(&mut self.digests, digests);
         self.fall(compiled, &old);
         old != self.digests || was_known != self.is_known

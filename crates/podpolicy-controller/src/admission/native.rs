@@ -45,7 +45,8 @@ pub(super) async fn run(ctx: &mut Context) {
     let mut native = Native::new(ctx.client.clone(), ctx.scope.clone(), Instant::now());
     ctx.programs.mark_changed();
     loop {
-        if let Some(state) = native.act(&ctx.programs.borrow().clone()).await {
+        let program = ctx.programs.borrow().clone();
+        if let Some(state) = native.act(program).await {
             ctx.tell(state);
         }
         tokio::select! {
@@ -133,11 +134,11 @@ impl Native {
     }
 
     /// Does what is due, and returns the state when it is another.
-    async fn act(&mut self, program: &Option<Arc<Program>>) -> Option<AdmissionState> {
-        let program = program.as_ref()?;
+    async fn act(&mut self, program: Option<Arc<Program>>) -> Option<AdmissionState> {
+        let program = program?;
         if self.compile_at.is_some_and(|at| at <= Instant::now()) {
             self.compile_at = None;
-            self.compile(Arc::clone(program)).await;
+            self.compile(program).await;
         }
         if self.objects.is_listed() && self.compiled.program.is_some() {
             self.write().await;

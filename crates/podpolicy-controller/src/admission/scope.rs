@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use podpolicy_admission::cel::NAME_PREFIX;
+
 use crate::config::Watched;
 
 /// The name of the unit of all namespaces that have none of their own.
@@ -28,7 +30,7 @@ impl Scope {
     /// Whether an object of this name is the operator's. One that acts in some namespaces only shares the cluster with others.
     pub(super) fn owns(&self, name: &str) -> bool {
         match &self.namespaces {
-            None => name.starts_with("podpolicy-"),
+            None => name.starts_with(NAME_PREFIX),
             Some(namespaces) => namespace_of(name).is_some_and(|namespace| namespaces.contains(namespace)),
         }
     }

@@ -20,7 +20,7 @@ pub(crate) struct PolicySlot {
     pub(crate) generation: Option<i64>,
     pub(crate) status: PodPolicyStatus,
     pub(crate) policy: Arc<Policy>,
-    members: BTreeSet<Key>,
+    pub(super) members: BTreeSet<Key>,
 }
 
 impl World {
