@@ -66,7 +66,11 @@ impl PolicyFiles {
     fn add(&mut self, file: &str, text: &str, namespace: &str) -> Result<()> {
         let documents: Vec<Value> = serde_saphyr::from_multiple(text).with_context(|| format!("{file} is not YAML"))?;
         for (number, document) in (1..).zip(documents) {
-            self.add_document(&document, namespace).with_context(|| format!("{file}: document {number}"))?;
+            let title = || match (document["kind"].as_str(), document["metadata"]["name"].as_str()) {
+                (Some(kind), Some(name)) => format!("{file}: document {number} ({kind} {name})"),
+                _ => format!("{file}: document {number}"),
+            };
+            self.add_document(&document, namespace).with_context(title)?;
         }
         let mut seen = BTreeSet::new();
         let twice = self.policies.iter().map(Policy::id).find(|id| !seen.insert(*id));
@@ -144,22 +148,22 @@ mod tests {
     fn mistakes_are_named_by_file_document_and_field() {
         let good = policy("name: a", "selector: {}");
         for (second, wanted) in [
-            (policy("name: b", "selector: {}, lables: {}"), "a.yaml: document 2: spec.lables: unknown field"),
-            (policy("name: b", "labels: {}"), "a.yaml: document 2: spec.selector: required"),
-            (policy("name: b", "selector: {}, priority: high"), "a.yaml: document 2: spec.priority: an integer is wanted"),
+            (policy("name: b", "selector: {}, lables: {}"), "a.yaml: document 2 (PodPolicy b): spec.lables: unknown field"),
+            (policy("name: b", "labels: {}"), "a.yaml: document 2 (PodPolicy b): spec.selector: required"),
+            (policy("name: b", "selector: {}, priority: high"), "a.yaml: document 2 (PodPolicy b): spec.priority: an integer is wanted"),
             (
                 policy("name: b", "selector: {}, containers: [{ livenessProbe: { httpGet: { path: 5, port: 80 } } }]"),
-                "a.yaml: document 2: spec.containers[0].livenessProbe.httpGet.path: a string is wanted",
+                "a.yaml: document 2 (PodPolicy b): spec.containers[0].livenessProbe.httpGet.path: a string is wanted",
             ),
             (
                 policy("name: b", "selector: {}, enforcement: Maybe"),
-                "a.yaml: document 2: spec.enforcement: one of Enforce, Audit is wanted",
+                "a.yaml: document 2 (PodPolicy b): spec.enforcement: one of Enforce, Audit is wanted",
             ),
-            (policy("name: b", "selector: {}, priority: 2000"), "a.yaml: document 2: spec.priority: at most 1000 is wanted"),
+            (policy("name: b", "selector: {}, priority: 2000"), "a.yaml: document 2 (PodPolicy b): spec.priority: at most 1000 is wanted"),
             (policy("", "selector: {}"), "a.yaml: document 2: metadata.name: a name is required"),
             (
                 policy("name: b", "selector: { matchExpressions: [{ key: a, operator: In }] }"),
-                "a.yaml: document 2: spec.selector.matchExpressions[0].values: required for In and NotIn",
+                "a.yaml: document 2 (PodPolicy b): spec.selector.matchExpressions[0].values: required for In and NotIn",
             ),
             (good.clone(), "a.yaml: PodPolicy shop/a is there twice"),
         ] {

@@ -122,8 +122,8 @@ impl Force {
     fn progress(&self, policy: &Policy, compiled: &Compiled, failures: &Failures, problem: Option<&Problem>) -> Progress {
         let stuck = || problem.cloned().map(Progress::Stuck);
         if !self.is_known {
-            let waiting = || Progress::Waiting("the operator is asking the API server what is in force".to_owned());
-            return stuck().unwrap_or_else(waiting);
+            let unknown = || Progress::Unknown("the operator is asking the API server what is in force".to_owned());
+            return stuck().unwrap_or_else(unknown);
         }
         let names: BTreeSet<_> = compiled.wanted.keys().chain(self.digests.keys()).collect();
         let not_yet = names.into_iter().find(|name| {

@@ -142,7 +142,10 @@ impl Native {
         }
         if self.objects.is_listed() && self.compiled.program.is_some() {
             self.write().await;
-            self.probe().await;
+            if self.probe().await {
+                // What is in force now allows what had to wait.
+                self.write().await;
+            }
         }
         std::mem::take(&mut self.has_news).then(|| {
             let problem = self.watching.as_ref().or(self.probing.as_ref());
@@ -240,10 +243,10 @@ impl Native {
         self.probe_at = self.probe_at.min(Instant::now() + FIRST_PROBE);
     }
 
-    /// Asks what is in force, if it is time.
-    async fn probe(&mut self) {
+    /// Asks what is in force, if it is time. Says whether that is news.
+    async fn probe(&mut self) -> bool {
         if Instant::now() < self.probe_at {
-            return;
+            return false;
         }
         let is_check = self.force.is_known() && !self.force.awaits(&self.compiled);
         let namespaces = if is_check || !self.force.is_known() { None } else { Some(self.force.awaited_namespaces(&self.compiled)) };
@@ -272,8 +275,10 @@ impl Native {
             self.probing = problem;
             self.has_news = true;
         }
-        self.has_news |= self.force.found(&self.compiled, found, self.probing.is_none());
+        let is_news = self.force.found(&self.compiled, found, self.probing.is_none());
+        self.has_news |= is_news;
         self.probe_again();
+        is_news
     }
 
     fn probe_again(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use podpolicy_api::{AdmissionBackend, ConditionReason};
+use podpolicy_api::{AdmissionBackend, AdmissionStatus, ConditionReason};
 use podpolicy_engine::{Policy, PolicyId};
 
 /// What is known of how pods are given their settings when they are created.
@@ -47,6 +47,8 @@ pub(crate) struct Standing {
 pub(crate) enum Progress {
     /// Pods are created with its settings.
     InForce,
+    /// Nobody has found out yet, because of this: what was said before still counts.
+    Unknown(String),
     /// Not yet, and nothing is wrong: this is waited for.
     Waiting(String),
     /// Not before something is put right.
@@ -106,7 +108,7 @@ impl AdmissionState {
         let standings = match self {
             Self::Off => return None,
             Self::Starting => {
-                let progress = Progress::Waiting("the operator is looking at what the API server offers".to_owned());
+                let progress = Progress::Unknown("the operator is looking at what the API server offers".to_owned());
                 return Some(AtCreation { backend: None, progress, omitted: None });
             }
             Self::On(standings) => standings,
@@ -117,9 +119,20 @@ impl AdmissionState {
         Some(match standing {
             Some(Standing { policy: _, progress, omitted }) => AtCreation { backend, progress: progress.clone(), omitted: omitted.clone() },
             None => {
-                let waiting = || Progress::Waiting("the present spec is being brought to the API server".to_owned());
-                AtCreation { backend, progress: standings.problem.clone().map_or_else(waiting, Progress::Stuck), omitted: None }
+                let unknown = || Progress::Unknown("the present spec is being brought to the API server".to_owned());
+                AtCreation { backend, progress: standings.problem.clone().map_or_else(unknown, Progress::Stuck), omitted: None }
             }
         })
+    }
+}
+
+impl AtCreation {
+    /// With what the policy's status said before in place of what nobody knows. So a restart of the operator changes no status.
+    pub(crate) fn or_as_before(self, before: Option<&AdmissionStatus>, present: Option<i64>) -> Self {
+        let Progress::Unknown(message) = self.progress else { return self };
+        match before.filter(|before| Some(before.generation) == present) {
+            Some(before) => Self { progress: Progress::InForce, omitted: before.message.clone(), ..self },
+            None => Self { progress: Progress::Waiting(message), ..self },
+        }
     }
 }

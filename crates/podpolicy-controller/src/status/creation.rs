@@ -22,7 +22,7 @@ pub(super) fn admission(slot: &PolicySlot, at_creation: &AtCreation) -> Option<A
     let present = slot.generation.unwrap_or_default();
     let (generation, message) = match &at_creation.progress {
         Progress::InForce => (present, at_creation.omitted.clone()),
-        Progress::Waiting(message) => (reached, Some(format!("generation {present} is on its way: {message}"))),
+        Progress::Unknown(message) | Progress::Waiting(message) => (reached, Some(format!("generation {present} is on its way: {message}"))),
         Progress::Stuck(problem) => (reached, Some(problem.to_string())),
     };
     Some(AdmissionStatus { backend, generation, message })
@@ -33,7 +33,7 @@ pub(super) fn readiness(at_creation: &AtCreation) -> Option<Vec<Verdict>> {
     match (&at_creation.progress, &at_creation.omitted) {
         (Progress::InForce, None) => None,
         (Progress::InForce, Some(omitted)) => Some(stalled(ConditionReason::NotAtCreation, omitted.clone())),
-        (Progress::Waiting(message), _) => {
+        (Progress::Unknown(message) | Progress::Waiting(message), _) => {
             Some(reconciling(ConditionReason::Progressing, format!("pods are not yet created with these settings: {message}")))
         }
         (Progress::Stuck(problem), _) => {

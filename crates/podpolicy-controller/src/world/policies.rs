@@ -117,6 +117,6 @@ impl World {
 
     /// How a policy stands at creation; nothing where pods are given nothing then.
     pub(crate) fn at_creation(&self, slot: &PolicySlot) -> Option<AtCreation> {
-        self.admission.of(&slot.policy)
+        Some(self.admission.of(&slot.policy)?.or_as_before(slot.status.admission.as_ref(), slot.generation))
     }
 }
