@@ -31,11 +31,12 @@ impl Content {
         let mut variables = tables.variables(EXPRESSION_LIMIT);
         variables.extend(text::before());
         variables.extend(tables.selected(EXPRESSION_LIMIT));
-        variables.extend(text::decisions(&tables.globs()));
+        let shape = tables.shape();
+        variables.extend(text::decisions(&shape));
         let variables: Vec<_> = variables.into_iter().map(|Variable { name, expression }| (name, expression)).collect();
         let is_small = variables.iter().all(|(_, expression)| expression.len() <= EXPRESSION_LIMIT + 10_000)
             && variables.iter().map(|(_, expression)| expression.len()).sum::<usize>() <= UNIT_LIMIT;
-        is_small.then(|| Self { variables, patch: text::patch() })
+        is_small.then(|| Self { variables, patch: text::patch(&shape) })
     }
 
     /// The objects under a name, for namespaces with these labels, and what tells their content from any other.

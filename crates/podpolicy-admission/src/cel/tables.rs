@@ -1,7 +1,7 @@
 //! What remains of policies, as tables of numbers and literals. They are all that differs from one compiled object to the next: the
 //! expressions that read them (`text`) are always the same, but for the names of settings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use kube::core::Expression;
 use podpolicy_engine::{HookKind, ProbeKind, Remaining, Selector};
@@ -16,8 +16,8 @@ pub(super) struct Tables {
     strings: Interned<String>,
     values: Interned<String>,
     globs: Interned<String>,
-    /// For each policy, whether it selects the pod.
-    selections: Vec<String>,
+    /// For each policy, the conditions that must all hold for it to select the pod.
+    selections: Vec<BTreeSet<String>>,
     /// For each policy, its name in records.
     names: Vec<String>,
     /// By key: policy, key, value, replaces, if absent, if other.
@@ -26,10 +26,8 @@ pub(super) struct Tables {
     annotations: Vec<Vec<[usize; 6]>>,
     /// Policy, seconds, replaces.
     grace_periods: Vec<[i64; 3]>,
-    /// By kind: policy, rule, glob, value, port, replaces, how.
-    probes: HashMap<ProbeKind, Vec<[usize; 7]>>,
-    /// By kind: policy, rule, glob, value, port, replaces, how, seconds of sleep or -1.
-    hooks: HashMap<HookKind, Vec<[i64; 8]>>,
+    /// By setting: policy, rule, glob, value, port, replaces, how, seconds of sleep or -1. Beside them, how many rules each policy has.
+    settings: HashMap<Setting, (Vec<[i64; 8]>, HashMap<usize, usize>)>,
     label_keys: HashMap<String, usize>,
     annotation_keys: HashMap<String, usize>,
 }
@@ -38,6 +36,60 @@ pub(super) struct Tables {
 const SETS: usize = 0;
 const TUNES: usize = 1;
 const HIDES: usize = 2;
+
+/// The condition on a container's name that always holds.
+const EVERY_CONTAINER: &str = "true";
+
+/// A setting of a container.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Setting {
+    Probe(ProbeKind),
+    Hook(HookKind),
+}
+
+impl Setting {
+    /// All settings.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Probe(ProbeKind::Liveness),
+        Self::Probe(ProbeKind::Readiness),
+        Self::Probe(ProbeKind::Startup),
+        Self::Hook(HookKind::PostStart),
+        Self::Hook(HookKind::PreStop),
+    ];
+
+    /// The field's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Probe(kind) => kind.field_name(),
+            Self::Hook(kind) => kind.field_name(),
+        }
+    }
+}
+
+/// Which tables have rows, so that expressions speak of nothing that no policy sets.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) has_labels: bool,
+    pub(super) has_annotations: bool,
+    pub(super) has_grace_period: bool,
+    pub(super) settings: Vec<SettingShape>,
+    /// The conditions on the name of a container `c`, as a list.
+    pub(super) globs: String,
+}
+
+/// What the rows of one setting do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SettingShape {
+    pub(super) setting: Setting,
+    /// Some row tunes the container's own.
+    pub(super) tunes: bool,
+    /// Some row replaces the container's own, by tuning it or altogether.
+    pub(super) replaces: bool,
+    /// Some row asks a named port.
+    pub(super) has_ports: bool,
+    /// Some policy has several rules.
+    pub(super) has_later_rules: bool,
+}
 
 /// Expressions, each once.
 #[derive(Debug)]
@@ -89,13 +141,13 @@ impl Tables {
         let replaces = usize::from(policy.replaces());
         let conditions = selection(policy.policy.selector(), "variables.own")
             .chain(policy.namespaces.into_iter().flat_map(|selector| selection(selector, "variables.namespaceLabels")));
-        let conditions: Vec<_> = conditions.collect();
-        self.selections.push(if conditions.is_empty() { "true".to_owned() } else { conditions.join(" && ") });
+        self.selections.push(conditions.collect());
         self.names.push(policy.policy.in_record().to_owned());
         for label in &policy.labels {
             let (key, value) = (self.strings.put(label.key.to_owned()), self.strings.put(label.value.to_owned()));
             let row = [number, key, value, replaces, label.if_absent.into(), label.if_other.into()];
-            group(&mut self.labels, &mut self.label_keys, label.key, row);
+            let is_hidden_by = |first: &[usize; 6]| first[4] >= row[4] && first[5] >= row[5];
+            group(&mut self.labels, &mut self.label_keys, &self.selections, label.key, row, is_hidden_by);
         }
         for annotation in &policy.annotations {
             // One that is too large only hides the others.
@@ -103,12 +155,18 @@ impl Tables {
             let (key, value, json) =
                 (self.strings.put(annotation.key.to_owned()), self.strings.put(value.to_owned()), self.strings.put(json_text(value)));
             let row = [number, key, value, json, replaces, annotation.is_large.into()];
-            group(&mut self.annotations, &mut self.annotation_keys, annotation.key, row);
+            group(&mut self.annotations, &mut self.annotation_keys, &self.selections, annotation.key, row, |_| true);
         }
         if let Some(seconds) = policy.grace_period {
-            self.grace_periods.push([signed(number), seconds, signed(replaces)]);
+            let row = [signed(number), seconds, signed(replaces)];
+            let is_hidden = self.grace_periods.iter().any(|first| {
+                covers(&self.selections, unsigned(first[0]), number) && first[1] >= seconds && first[2] <= row[2]
+            });
+            if !is_hidden {
+                self.grace_periods.push(row);
+            }
         }
-        for (rule, probe) in policy.probes.iter().enumerate() {
+        for probe in &policy.probes {
             let how = match (probe.is_refused, probe.probe.has_handler()) {
                 (true, _) => HIDES,
                 (false, true) => SETS,
@@ -116,15 +174,37 @@ impl Tables {
             };
             let value = self.value(&probe.probe, how);
             let (glob, port) = (self.glob(probe.names), self.port(probe.port));
-            self.probes.entry(probe.kind).or_default().push([number, rule, glob, value, port, replaces, how]);
+            let row = [number, 0, glob, value, port, replaces, how].map(signed);
+            self.put_setting(Setting::Probe(probe.kind), [row[0], row[1], row[2], row[3], row[4], row[5], row[6], -1]);
         }
-        for (rule, hook) in policy.hooks.iter().enumerate() {
+        for hook in &policy.hooks {
             let how = if hook.is_refused { HIDES } else { SETS };
             let value = self.value(&hook.hook, how);
             let (glob, port) = (self.glob(hook.names), self.port(hook.port));
             let sleep = hook.hook.sleep.map_or(-1, |sleep| sleep.seconds);
-            let [number, rule, glob, value, port, replaces, how] = [number, rule, glob, value, port, replaces, how].map(signed);
-            self.hooks.entry(hook.kind).or_default().push([number, rule, glob, value, port, replaces, how, sleep]);
+            let row = [number, 0, glob, value, port, replaces, how].map(signed);
+            self.put_setting(Setting::Hook(hook.kind), [row[0], row[1], row[2], row[3], row[4], row[5], row[6], sleep]);
+        }
+    }
+
+    /// Files the row, unless an earlier one takes effect wherever this one could.
+    fn put_setting(&mut self, setting: Setting, mut row: [i64; 8]) {
+        let Self { settings, selections, globs, .. } = self;
+        let (rows, rules) = settings.entry(setting).or_default();
+        let number = unsigned(row[0]);
+        let rule = rules.entry(number).or_default();
+        row[1] = signed(*rule);
+        *rule += 1;
+        let is_hidden = rows.iter().any(|first| {
+            let [_, _, glob, _, port, _, how, sleep] = *first;
+            let takes_effect = how == signed(SETS) || (how == signed(TUNES) && row[6] == signed(TUNES));
+            // A hook with a shorter sleep has room wherever this one has.
+            let has_room = sleep < 0 || sleep <= row[7];
+            let matches = glob == row[2] || globs.order[unsigned(glob)] == EVERY_CONTAINER;
+            takes_effect && has_room && matches && (port == 0 || port == row[4]) && covers(selections, unsigned(first[0]), number)
+        });
+        if !is_hidden {
+            rows.push(row);
         }
     }
 
@@ -140,7 +220,7 @@ impl Tables {
     /// The globs of one rule become one condition on a container's name.
     fn glob(&mut self, globs: &[String]) -> usize {
         let condition = if globs.iter().any(|glob| glob == "*") {
-            "true".to_owned()
+            EVERY_CONTAINER.to_owned()
         } else if globs.iter().all(|glob| !glob.contains(['*', '?'])) {
             format!("c.name in {}", literal::list(globs.iter().map(|name| literal::text(name))))
         } else {
@@ -153,44 +233,80 @@ impl Tables {
     /// The variables that hold the tables; none is longer than `limit` characters, unless one policy alone makes it so.
     pub(super) fn variables(&self, limit: usize) -> Vec<Variable> {
         let rows = |rows: &Vec<[usize; 6]>| literal::list(rows.iter().map(|row| row_text(row)));
+        let Shape { has_labels, has_annotations, has_grace_period, settings, globs: _ } = self.shape();
         let mut variables = Vec::new();
         chunked(&mut variables, "strings", self.strings.order.iter().map(|text| literal::text(text)), limit);
         chunked(&mut variables, "values", self.values.order.iter().cloned(), limit);
         chunked(&mut variables, "names", self.names.iter().map(|name| literal::text(name)), limit);
-        chunked(&mut variables, "labelRows", self.labels.iter().map(rows), limit);
-        chunked(&mut variables, "annotationRows", self.annotations.iter().map(rows), limit);
-        chunked(&mut variables, "gracePeriodRows", self.grace_periods.iter().map(|row| row_text(row)), limit);
-        for kind in ProbeKind::ALL {
-            let rows = self.probes.get(&kind).into_iter().flatten();
-            chunked(&mut variables, &format!("{}Rows", kind.field_name()), rows.map(|row| row_text(row)), limit);
+        if has_labels {
+            chunked(&mut variables, "labelRows", self.labels.iter().map(rows), limit);
         }
-        for kind in HookKind::ALL {
-            let rows = self.hooks.get(&kind).into_iter().flatten();
-            chunked(&mut variables, &format!("{}Rows", kind.field_name()), rows.map(|row| row_text(row)), limit);
+        if has_annotations {
+            chunked(&mut variables, "annotationRows", self.annotations.iter().map(rows), limit);
+        }
+        if has_grace_period {
+            chunked(&mut variables, "gracePeriodRows", self.grace_periods.iter().map(|row| row_text(row)), limit);
+        }
+        for SettingShape { setting, .. } in settings {
+            let rows = self.settings.get(&setting).into_iter().flat_map(|(rows, _)| rows);
+            chunked(&mut variables, &format!("{}Rows", setting.name()), rows.map(|row| row_text(row)), limit);
         }
         variables
+    }
+
+    /// Which tables have rows.
+    pub(super) fn shape(&self) -> Shape {
+        let settings = Setting::ALL.into_iter().filter_map(|setting| {
+            let (rows, _) = self.settings.get(&setting)?;
+            (!rows.is_empty()).then(|| SettingShape {
+                setting,
+                tunes: rows.iter().any(|row| row[6] == signed(TUNES)),
+                replaces: rows.iter().any(|row| row[5] == 1 || row[6] == signed(TUNES)),
+                has_ports: rows.iter().any(|row| row[4] > 0),
+                has_later_rules: rows.iter().any(|row| row[1] > 0),
+            })
+        });
+        Shape {
+            has_labels: !self.labels.is_empty(),
+            has_annotations: !self.annotations.is_empty(),
+            has_grace_period: !self.grace_periods.is_empty(),
+            settings: settings.collect(),
+            globs: literal::list(self.globs.order.iter().cloned()),
+        }
     }
 
     /// The variable that says which policies select the pod. It reads variables that stand before it.
     pub(super) fn selected(&self, limit: usize) -> Vec<Variable> {
         let mut variables = Vec::new();
-        chunked(&mut variables, "selected", self.selections.iter().cloned(), limit);
+        let conditions = |conditions: &BTreeSet<String>| {
+            if conditions.is_empty() { "true".to_owned() } else { conditions.iter().cloned().collect::<Vec<_>>().join(" && ") }
+        };
+        chunked(&mut variables, "selected", self.selections.iter().map(conditions), limit);
         variables
-    }
-
-    /// The conditions on the name of a container `c`, as a list.
-    pub(super) fn globs(&self) -> String {
-        literal::list(self.globs.order.iter().cloned())
     }
 }
 
-/// Files the row under its key.
-fn group(groups: &mut Vec<Vec<[usize; 6]>>, keys: &mut HashMap<String, usize>, key: &str, row: [usize; 6]) {
+/// Files the row under its key, unless an earlier one takes effect wherever this one could.
+fn group(
+    groups: &mut Vec<Vec<[usize; 6]>>,
+    keys: &mut HashMap<String, usize>,
+    selections: &[BTreeSet<String>],
+    key: &str,
+    row: [usize; 6],
+    is_hidden_by: impl Fn(&[usize; 6]) -> bool,
+) {
     let at = *keys.entry(key.to_owned()).or_insert_with(|| {
         groups.push(Vec::new());
         groups.len() - 1
     });
-    groups[at].push(row);
+    if !groups[at].iter().any(|first| is_hidden_by(first) && covers(selections, first[0], row[0])) {
+        groups[at].push(row);
+    }
+}
+
+/// Whether one policy selects every pod that the other selects: it has no condition that the other has not.
+fn covers(selections: &[BTreeSet<String>], one: usize, other: usize) -> bool {
+    selections[one].is_subset(&selections[other])
 }
 
 /// A list, in as many variables as it needs, and one with the name that joins them.
@@ -224,10 +340,14 @@ fn signed(number: usize) -> i64 {
     i64::try_from(number).expect("an API server does not hold that many policies")
 }
 
+fn unsigned(number: i64) -> usize {
+    usize::try_from(number).expect("it numbers something")
+}
+
 /// The conditions of a selector, on labels in a variable.
 fn selection<'a>(selector: &'a Selector, labels: &'a str) -> impl Iterator<Item = String> + 'a {
     selector.expressions().map(move |expression| {
-        let values = |values: &std::collections::BTreeSet<String>| literal::list(values.iter().map(|value| literal::text(value)));
+        let values = |values: &BTreeSet<String>| literal::list(values.iter().map(|value| literal::text(value)));
         match expression {
             Expression::Equal(key, value) => format!("{labels}[?{}] == optional.of({})", literal::text(key), literal::text(value)),
             Expression::NotEqual(key, value) => format!("{labels}[?{}] != optional.of({})", literal::text(key), literal::text(value)),

@@ -3,12 +3,9 @@
 //!
 //! Names in expressions: `c` a container, `e` an entry, `k` a key, `r` a row (its columns are those in `tables`), `x` any text.
 
-use podpolicy_engine::{HookKind, ProbeKind};
+use podpolicy_engine::HookKind;
 
-use super::tables::Variable;
-
-/// Columns of rows for probes and hooks.
-const KIND_OF_CHANGE: &str = "r[6]";
+use super::tables::{Setting, SettingShape, Shape, Variable};
 
 /// What is there before the policies are looked at: the pod's own labels, and what an earlier pass over the pod recorded.
 pub(super) fn before() -> Vec<Variable> {
@@ -19,7 +16,7 @@ pub(super) fn before() -> Vec<Variable> {
         // Only a record as it is written here is read; any other text counts as none, and is replaced.
         Variable::new(
             "record",
-            r#"[variables.annotations[?"podpolicy.dev/applied"].orValue("")].map(x, x.matches("(?s)^\\{\"(labels|annotations|created)\":\\{\".+\\}\\}\\}$") ? x : "")[0]"#,
+            r#"[variables.annotations[?"podpolicy.dev/applied"].orValue("")].map(x, x != "" && x.matches("(?s)^\\{\"(labels|annotations|created)\":\\{\".+\\}\\}\\}$") ? x : "")[0]"#,
         ),
         // The three parts of the record without their braces. A quote inside of a JSON string has a backslash before it, so that the
         // boundaries are found by their quotes.
@@ -29,11 +26,11 @@ pub(super) fn before() -> Vec<Variable> {
         ),
         Variable::new(
             "recordedAnnotations",
-            r#"[variables.record.startsWith("{\"annotations\":{") ? 16 : variables.record.indexOf("\"}},\"annotations\":{") + 19].map(start, start < 19 && start != 16 ? "" : variables.record.indexOf("\"}},\"created\":{") >= start ? variables.record.substring(start, variables.record.indexOf("\"}},\"created\":{") + 2) : variables.record.substring(start, size(variables.record) - 2))[0]"#,
+            r#"variables.record == "" ? "" : [variables.record.startsWith("{\"annotations\":{") ? 16 : variables.record.indexOf("\"}},\"annotations\":{") + 19].map(start, start < 19 && start != 16 ? "" : variables.record.indexOf("\"}},\"created\":{") >= start ? variables.record.substring(start, variables.record.indexOf("\"}},\"created\":{") + 2) : variables.record.substring(start, size(variables.record) - 2))[0]"#,
         ),
         Variable::new(
             "recordedSettings",
-            r#"[variables.record.startsWith("{\"created\":{") ? 12 : variables.record.indexOf("\"}},\"created\":{") + 15].map(start, start < 15 && start != 12 ? "" : variables.record.substring(start, size(variables.record) - 2))[0]"#,
+            r#"variables.record == "" ? "" : [variables.record.startsWith("{\"created\":{") ? 12 : variables.record.indexOf("\"}},\"created\":{") + 15].map(start, start < 15 && start != 12 ? "" : variables.record.substring(start, size(variables.record) - 2))[0]"#,
         ),
         // Key, whether there was a value before, and which.
         Variable::new(
@@ -49,40 +46,44 @@ pub(super) fn before() -> Vec<Variable> {
     ]
 }
 
-/// What the policies make of the pod, given the tables, the selection, and the conditions on containers' names.
-pub(super) fn decisions(globs: &str) -> Vec<Variable> {
-    let mut variables = vec![
-        Variable::new(
+/// What the policies make of the pod, given the tables and the selection.
+pub(super) fn decisions(shape: &Shape) -> Vec<Variable> {
+    let mut variables = Vec::new();
+    if shape.has_labels {
+        variables.push(Variable::new(
             "labelWrites",
             r#"variables.labelRows.filter(rows, !variables.recordedLabelEntries.exists(e, e[0] == variables.strings[rows[0][1]])).map(rows, rows.filter(r, variables.selected[r[0]] && (variables.strings[r[1]] in variables.own ? (variables.own[variables.strings[r[1]]] == variables.strings[r[2]] || r[5] == 1) : r[4] == 1))).filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, !(variables.strings[r[1]] in variables.own) || (r[3] == 1 && variables.own[variables.strings[r[1]]] != variables.strings[r[2]] && variables.own[variables.strings[r[1]]].matches("^[-A-Za-z0-9_.]*$")))"#,
-        ),
-        Variable::new(
+        ));
+    }
+    if shape.has_annotations {
+        variables.push(Variable::new(
             "annotationWrites",
             r#"variables.annotationRows.filter(rows, !variables.recordedAnnotations.contains("\"" + variables.strings[rows[0][1]] + "\":{\"by\":\"")).map(rows, rows.filter(r, variables.selected[r[0]])).filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, r[5] == 0 && (!(variables.strings[r[1]] in variables.annotations) || (r[4] == 1 && variables.annotations[variables.strings[r[1]]] != variables.strings[r[2]])))"#,
-        ),
-        Variable::new("containers", containers(globs)),
-        Variable::new("ownGracePeriod", "object.spec.?terminationGracePeriodSeconds.orValue(30)"),
+        ));
+    }
+    if shape.has_grace_period || !shape.settings.is_empty() {
+        variables.push(Variable::new("containers", containers(&shape.globs)));
+        variables.push(Variable::new("ownGracePeriod", "object.spec.?terminationGracePeriodSeconds.orValue(30)"));
+    }
+    if shape.has_grace_period {
         // The shortest grace period that the hooks on the pod leave room for.
-        Variable::new(
+        variables.push(Variable::new(
             "shortestGracePeriod",
             "(variables.containers.map(c, int(c.object.?lifecycle.preStop.sleep.seconds.orValue(-1)) + 1) + variables.containers.map(c, int(c.object.?lifecycle.postStart.sleep.seconds.orValue(0))) + [0]).max()",
-        ),
-        Variable::new(
+        ));
+        variables.push(Variable::new(
             "gracePeriodWrites",
             r#"variables.recordedSettings.contains("\"terminationGracePeriodSeconds\":{\"by\":\"") ? [] : [variables.gracePeriodRows.filter(r, variables.selected[r[0]] && (r[1] >= variables.ownGracePeriod || (variables.ownGracePeriod != 30 && r[2] == 0) || r[1] >= variables.shortestGracePeriod))].filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, r[1] != variables.ownGracePeriod && (variables.ownGracePeriod == 30 || r[2] == 1))"#,
-        ),
-        Variable::new(
+        ));
+        variables.push(Variable::new(
             "gracePeriod",
             "size(variables.gracePeriodWrites) > 0 ? variables.gracePeriodWrites[0][1] : variables.ownGracePeriod",
-        ),
-        Variable::new(
-            "defaults",
-            r#"{"initialDelaySeconds": 0, "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3, "terminationGracePeriodSeconds": 0}"#,
-        ),
-    ];
-    variables.extend(ProbeKind::ALL.map(probe_writes));
-    variables.extend(HookKind::ALL.map(hook_writes));
-    variables.extend(records());
+        ));
+    } else if !shape.settings.is_empty() {
+        variables.push(Variable::new("gracePeriod", "variables.ownGracePeriod"));
+    }
+    variables.extend(shape.settings.iter().map(setting_writes));
+    variables.extend(records(shape));
     variables
 }
 
@@ -94,114 +95,177 @@ fn containers(globs: &str) -> String {
     format!("{} + {}", of("containers", "true"), of("initContainers", r#"c.?restartPolicy.orValue("") == "Always""#))
 }
 
-/// For each container that gets a probe of this kind: the container and the row.
-fn probe_writes(kind: ProbeKind) -> Variable {
-    let kind = kind.field_name();
-    let is_changed = format!(
-        r#"!("{kind}" in e.c.object) || (e.r[6] == 0 ? e.r[5] == 1 && e.c.object.{kind} != variables.values[e.r[3]] : size({}) > 0)"#,
-        tuned_numbers(kind)
-    );
-    let is_possible = format!(r#"object.spec.?restartPolicy.orValue("Always") == "Always" && ({KIND_OF_CHANGE} == 0 || "{kind}" in e.c.object)"#);
-    Variable::new(kind, setting_writes(kind, &format!(".{kind}"), &is_possible, &is_changed))
-}
-
-/// For each container that gets a hook of this kind: the container and the row.
-fn hook_writes(kind: HookKind) -> Variable {
-    let fits = match kind {
-        HookKind::PostStart => "r[7] <= variables.gracePeriod",
-        HookKind::PreStop => "r[7] < variables.gracePeriod",
+/// For each container that gets the setting: the container and the row. First the rows whose policy selects the pod; for each
+/// container those whose names match; of these, those that are allowed and that no earlier rule of the same policy hides; of these,
+/// the first; and that if it changes anything.
+fn setting_writes(shape: &SettingShape) -> Variable {
+    let name = shape.setting.name();
+    let mut conditions = vec!["r[6] != 2".to_owned()];
+    if shape.has_ports {
+        conditions.push(
+            r#"(r[4] == 0 || e.c.object.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[r[4]]))"#.to_owned(),
+        );
+    }
+    if shape.has_later_rules {
+        conditions.push("(r[1] == 0 || !e.rows.exists(earlier, earlier[0] == r[0] && earlier[1] < r[1]))".to_owned());
+    }
+    let own = own_setting(shape.setting);
+    let replaces = format!("e.r[5] == 1 && {own} != variables.values[e.r[3]]");
+    let (pods, is_changed) = match shape.setting {
+        Setting::Probe(_) if shape.tunes => {
+            conditions.push(format!(r#"(r[6] == 0 || "{name}" in e.c.object)"#));
+            let tunes = format!("size({}) > 0", tuned_numbers(name));
+            (r#"object.spec.?restartPolicy.orValue("Always") == "Always""#, format!("(e.r[6] == 0 ? {replaces} : {tunes})"))
+        }
+        Setting::Probe(_) => (r#"object.spec.?restartPolicy.orValue("Always") == "Always""#, replaces),
+        Setting::Hook(kind) => {
+            let fits = match kind {
+                HookKind::PostStart => "r[7] <= variables.gracePeriod",
+                HookKind::PreStop => "r[7] < variables.gracePeriod",
+            };
+            conditions.push(format!("(r[7] < 0 || {fits})"));
+            ("true", replaces)
+        }
     };
-    let kind = kind.field_name();
-    let is_changed = format!(
-        r#"!("{kind}" in e.c.object.?lifecycle.orValue({{}})) || (e.r[5] == 1 && e.c.object.lifecycle.{kind} != variables.values[e.r[3]])"#
+    let expression = format!(
+        concat!(
+            r#"[variables.{name}Rows.filter(r, variables.selected[r[0]])].filter(rows, size(rows) > 0 && {pods})"#,
+            r#".map(rows, variables.containers.filter(c, !variables.recordedSettings.contains("\"containers[" + c.object.name + "]{path}\":{{\"by\":\""))"#,
+            r#".map(c, {{"c": dyn(c), "rows": dyn(rows.filter(r, c.globs[r[2]]))}})"#,
+            r#".map(e, {{"c": dyn(e.c), "rows": dyn(e.rows.filter(r, {conditions}))}})"#,
+            r#".filter(e, size(e.rows) > 0).map(e, {{"c": dyn(e.c), "r": dyn(e.rows[0])}})"#,
+            r#".filter(e, !({is_there}) || ({is_changed})))"#,
+        ),
+        name = name,
+        pods = pods,
+        path = path(shape.setting),
+        conditions = conditions.join(" && "),
+        is_there = is_there(shape.setting),
+        is_changed = is_changed,
     );
-    Variable::new(kind, setting_writes(kind, &format!(".lifecycle.{kind}"), &format!("(r[7] < 0 || {fits})"), &is_changed))
+    // A list of at most one list.
+    Variable::new(name, format!("[{expression}].map(found, size(found) == 0 ? [] : found[0])[0]"))
 }
 
-/// For each container: the rows whose policy selects the pod and whose names match; of these, those that are allowed and that no
-/// earlier rule of the same policy hides; of these, the first; and that if it changes anything.
-fn setting_writes(kind: &str, path: &str, is_possible: &str, is_changed: &str) -> String {
-    format!(
-        concat!(
-            r#"size(variables.{kind}Rows) == 0 ? [] : "#,
-            r#"variables.containers.filter(c, !variables.recordedSettings.contains("\"containers[" + c.object.name + "]{path}\":{{\"by\":\""))"#,
-            r#".map(c, {{"c": dyn(c), "rows": dyn(variables.{kind}Rows.filter(r, variables.selected[r[0]] && c.globs[r[2]]))}})"#,
-            r#".map(e, {{"c": dyn(e.c), "rows": dyn(e.rows.filter(r, r[6] != 2"#,
-            r#" && (r[4] == 0 || e.c.object.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[r[4]]))"#,
-            r#" && {is_possible} && !e.rows.exists(earlier, earlier[0] == r[0] && earlier[1] < r[1])))}})"#,
-            r#".filter(e, size(e.rows) > 0).map(e, {{"c": dyn(e.c), "r": dyn(e.rows[0])}})"#,
-            r#".filter(e, {is_changed})"#,
-        ),
-        kind = kind,
-        path = path,
-        is_possible = is_possible,
-        is_changed = is_changed,
-    )
+/// The path of the setting in a container, as records write it.
+fn path(setting: Setting) -> String {
+    match setting {
+        Setting::Probe(kind) => format!(".{}", kind.field_name()),
+        Setting::Hook(kind) => format!(".lifecycle.{}", kind.field_name()),
+    }
+}
+
+/// The container's own setting.
+fn own_setting(setting: Setting) -> String {
+    format!("e.c.object{}", path(setting))
+}
+
+/// Whether the container has the setting.
+fn is_there(setting: Setting) -> String {
+    match setting {
+        Setting::Probe(kind) => format!(r#""{}" in e.c.object"#, kind.field_name()),
+        Setting::Hook(kind) => format!(r#""{}" in e.c.object.?lifecycle.orValue({{}})"#, kind.field_name()),
+    }
 }
 
 /// The names of the numbers that tuning changes in the container's own probe.
 fn tuned_numbers(kind: &str) -> String {
     let own = format!("int(e.c.object.{kind}[?n].orValue(0))");
-    format!("variables.values[e.r[3]].filter(n, {own} != int(variables.values[e.r[3]][n]) && (e.r[5] == 1 || {own} == variables.defaults[n]))")
+    // Kubernetes' defaults; zero stands for absent, as what is absent reads as zero.
+    let default = r#"{"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}[?n].orValue(0)"#;
+    format!("variables.values[e.r[3]].filter(n, {own} != int(variables.values[e.r[3]][n]) && (e.r[5] == 1 || {own} == {default}))")
 }
 
 /// The new record with everything, the one with settings only, and which of the two has room on the pod.
-fn records() -> Vec<Variable> {
-    let label = r#""\"" + variables.strings[r[1]] + "\":{\"by\":\"" + variables.names[r[0]] + "\",\"value\":\"" + variables.strings[r[2]] + "\"" + (variables.strings[r[1]] in variables.own ? ",\"was\":\"" + variables.own[variables.strings[r[1]]] + "\"}" : "}")"#;
-    let annotation = format!(
-        r#""\"" + variables.strings[r[1]] + "\":{{\"by\":\"" + variables.names[r[0]] + "\",\"value\":\"" + variables.strings[r[3]] + "\"" + (variables.strings[r[1]] in variables.annotations ? ",\"was\":" + {} + "}}" : "}}")"#,
-        quoted("variables.annotations[variables.strings[r[1]]]")
-    );
+fn records(shape: &Shape) -> Vec<Variable> {
+    let mut variables = Vec::new();
+    let mut labels = vec![old("recordedLabels")];
+    if shape.has_labels {
+        labels.push("variables.labelEntries".to_owned());
+        let entry = r#""\"" + variables.strings[r[1]] + "\":{\"by\":\"" + variables.names[r[0]] + "\",\"value\":\"" + variables.strings[r[2]] + "\"" + (variables.strings[r[1]] in variables.own ? ",\"was\":\"" + variables.own[variables.strings[r[1]]] + "\"}" : "}")"#;
+        variables.push(Variable::new("labelEntries", format!("variables.labelWrites.map(r, {entry})")));
+    }
+    let mut annotations = vec![old("recordedAnnotations")];
+    if shape.has_annotations {
+        annotations.push("variables.annotationEntries".to_owned());
+        let entry = format!(
+            r#""\"" + variables.strings[r[1]] + "\":{{\"by\":\"" + variables.names[r[0]] + "\",\"value\":\"" + variables.strings[r[3]] + "\"" + (variables.strings[r[1]] in variables.annotations ? ",\"was\":" + {} + "}}" : "}}")"#,
+            quoted("variables.annotations[variables.strings[r[1]]]")
+        );
+        variables.push(Variable::new("annotationEntries", format!("variables.annotationWrites.map(r, {entry})")));
+    }
+    let mut entries = Vec::new();
+    if shape.has_grace_period {
+        entries.push(
+            r#"variables.gracePeriodWrites.map(r, "\"terminationGracePeriodSeconds\":{\"by\":\"" + variables.names[r[0]] + "\"" + (variables.ownGracePeriod == 30 ? "}" : ",\"was\":" + string(variables.ownGracePeriod) + "}"))"#.to_owned(),
+        );
+    }
+    entries.extend(shape.settings.iter().map(setting_entries));
+    let mut settings = vec![old("recordedSettings")];
+    if !entries.is_empty() {
+        settings.push("variables.settingEntries".to_owned());
+        variables.push(Variable::new("settingEntries", entries.join(" + ")));
+    }
+    let (labels, annotations, settings) = (labels.join(" + "), annotations.join(" + "), settings.join(" + "));
+    variables.push(Variable::new("fullRecord", record(&labels, &annotations, &settings)));
+    variables.push(Variable::new("recordOfSettings", record(&old("recordedLabels"), &old("recordedAnnotations"), &settings)));
+    variables.extend(room(shape));
+    variables
+}
+
+/// A part of the record on the pod, as a list.
+fn old(part: &str) -> String {
+    format!(r#"(variables.{part} == "" ? [] : [variables.{part}])"#)
+}
+
+/// A record of entries.
+fn record(labels: &str, annotations: &str, settings: &str) -> String {
     let part = |name: &str, items: &str| format!(r#"[{items}].filter(l, size(l) > 0).map(l, "\"{name}\":{{" + l.join(",") + "}}")"#);
-    let old = |part: &str| format!(r#"(variables.{part} == "" ? [] : [variables.{part}])"#);
-    let record = |labels: &str, annotations: &str, settings: &str| {
-        let parts = [part("labels", labels), part("annotations", annotations), part("created", settings)];
-        format!(r#"[{}].map(l, size(l) == 0 ? "" : "{{" + l.join(",") + "}}")[0]"#, parts.join(" + "))
+    let parts = [part("labels", labels), part("annotations", annotations), part("created", settings)];
+    format!(r#"[{}].map(l, size(l) == 0 ? "" : "{{" + l.join(",") + "}}")[0]"#, parts.join(" + "))
+}
+
+/// The entries of one setting in the record.
+fn setting_entries(shape: &SettingShape) -> String {
+    let (name, own) = (shape.setting.name(), own_setting(shape.setting));
+    let was = if shape.replaces {
+        let json = match shape.setting {
+            Setting::Probe(_) => probe_json(&own),
+            Setting::Hook(_) => hook_json(&own),
+        };
+        format!(r#"({} ? ",\"was\":" + {json} + "}}" : "}}")"#, is_there(shape.setting))
+    } else {
+        r#""}""#.to_owned()
     };
-    let with_new = |old_part: &str, new: &str| format!("{} + variables.{new}", old(old_part));
-    let mut settings = vec![
-        r#"variables.gracePeriodWrites.map(r, "\"terminationGracePeriodSeconds\":{\"by\":\"" + variables.names[r[0]] + "\"" + (variables.ownGracePeriod == 30 ? "}" : ",\"was\":" + string(variables.ownGracePeriod) + "}"))"#.to_owned(),
-    ];
-    settings.extend(ProbeKind::ALL.map(|kind| {
-        let kind = kind.field_name();
-        created(kind, &format!(".{kind}"), &format!(r#""{kind}" in e.c.object"#), &probe_json(&format!("e.c.object.{kind}")))
-    }));
-    settings.extend(HookKind::ALL.map(|kind| {
-        let kind = kind.field_name();
-        let is_there = format!(r#""{kind}" in e.c.object.?lifecycle.orValue({{}})"#);
-        created(kind, &format!(".lifecycle.{kind}"), &is_there, &hook_json(&format!("e.c.object.lifecycle.{kind}")))
-    }));
+    format!(
+        r#"variables.{name}.map(e, "\"containers[" + e.c.object.name + "]{}\":{{\"by\":\"" + variables.names[e.r[0]] + "\"" + {was})"#,
+        path(shape.setting)
+    )
+}
+
+/// Whether the pod's annotations have room for everything, or for the record of settings at least.
+fn room(shape: &Shape) -> [Variable; 3] {
     let bytes = |text: &str| format!("size(bytes({text}))");
-    let fits = |record: &str, writes: &str| {
+    let old_record = bytes(r#"variables.annotations[?"podpolicy.dev/applied"].orValue("")"#);
+    let fits = |record: &str, growth: &str| {
+        let record = format!("variables.{record}");
         format!(
-            r#"variables.annotationsSize + {writes} + (variables.{record} == "" ? 0 : {new} + ("podpolicy.dev/applied" in variables.annotations ? 0 : 21) - {old}) <= 262144"#,
-            new = bytes(&format!("variables.{record}")),
-            old = bytes(r#"variables.annotations[?"podpolicy.dev/applied"].orValue("")"#),
+            r#"variables.annotationsSize + {growth} + ({record} == "" ? 0 : {} + ("podpolicy.dev/applied" in variables.annotations ? 0 : 21) - {old_record}) <= 262144"#,
+            bytes(&record),
         )
     };
     let key = "variables.strings[r[1]]";
-    let growth = format!(
-        "(variables.annotationWrites.map(r, {value} + ({key} in variables.annotations ? 0 - {was} : {key_size})) + [0]).sum()",
-        value = bytes("variables.strings[r[2]]"),
-        was = bytes(&format!("variables.annotations[{key}]")),
-        key_size = bytes(key),
-    );
-    vec![
-        Variable::new("labelEntries", format!("variables.labelWrites.map(r, {label})")),
-        Variable::new("annotationEntries", format!("variables.annotationWrites.map(r, {annotation})")),
-        Variable::new("settingEntries", settings.join(" + ")),
-        Variable::new(
-            "fullRecord",
-            record(
-                &with_new("recordedLabels", "labelEntries"),
-                &with_new("recordedAnnotations", "annotationEntries"),
-                &with_new("recordedSettings", "settingEntries"),
-            ),
-        ),
-        Variable::new(
-            "recordOfSettings",
-            record(&old("recordedLabels"), &old("recordedAnnotations"), &with_new("recordedSettings", "settingEntries")),
-        ),
+    let growth = if shape.has_annotations {
+        format!(
+            "(variables.annotationWrites.map(r, {value} + ({key} in variables.annotations ? 0 - {was} : {key_size})) + [0]).sum()",
+            value = bytes("variables.strings[r[2]]"),
+            was = bytes(&format!("variables.annotations[{key}]")),
+            key_size = bytes(key),
+        )
+    } else {
+        "0".to_owned()
+    };
+    [
         Variable::new(
             "annotationsSize",
             format!("(variables.annotations.map(k, {} + {}) + [0]).sum()", bytes("k"), bytes("variables.annotations[k]")),
@@ -211,15 +275,8 @@ fn records() -> Vec<Variable> {
     ]
 }
 
-/// The entries of one kind of setting in the record.
-fn created(kind: &str, path: &str, is_there: &str, json: &str) -> String {
-    format!(
-        r#"variables.{kind}.map(e, "\"containers[" + e.c.object.name + "]{path}\":{{\"by\":\"" + variables.names[e.r[0]] + "\"" + ({is_there} ? ",\"was\":" + {json} + "}}" : "}}"))"#
-    )
-}
-
 /// The whole: a JSON patch.
-pub(super) fn patch() -> String {
+pub(super) fn patch(shape: &Shape) -> String {
     let add = |path: &str, value: &str| format!("JSONPatch{{op: \"add\", path: {path}, value: {value}}}");
     let map = |map: &str, writes: &str| {
         let entry = add(&format!(r#""/metadata/{map}/" + jsonpatch.escapeKey(variables.strings[r[1]])"#), "variables.strings[r[2]]");
@@ -227,49 +284,57 @@ pub(super) fn patch() -> String {
     };
     let record = |record: &str| {
         let entry = add(r#""/metadata/annotations/" + jsonpatch.escapeKey("podpolicy.dev/applied")"#, &format!("variables.{record}"));
-        // A pass that adds nothing leaves the record as it is, also one that was written elsewhere.
-        format!(r#"(variables.{record} == variables.record ? [] : [{entry}])"#)
+        format!("(variables.{record} == variables.record ? [] : [{entry}])")
     };
-    let empty = |map: &str, condition: &str| format!("(size(variables.{map}) > 0 || {condition} ? [] : [{}])", add(&format!("\"/metadata/{map}\""), "{}"));
-    let metadata = [
-        empty("labels", "size(variables.labelWrites) == 0"),
-        map("labels", "labelWrites"),
-        empty("annotations", "variables.fullRecord == variables.record"),
-        map("annotations", "annotationWrites"),
-        record("fullRecord"),
-    ];
+    let empty = |map: &str, is_unchanged: &str| {
+        format!("(size(variables.{map}) > 0 || {is_unchanged} ? [] : [{}])", add(&format!("\"/metadata/{map}\""), "{}"))
+    };
+    let mut metadata = vec![empty("annotations", "variables.fullRecord == variables.record"), record("fullRecord")];
+    if shape.has_annotations {
+        metadata.push(map("annotations", "annotationWrites"));
+    }
+    if shape.has_labels {
+        metadata.push(empty("labels", "size(variables.labelWrites) == 0"));
+        metadata.push(map("labels", "labelWrites"));
+    }
     let only_record = [empty("annotations", "variables.recordOfSettings == variables.record"), record("recordOfSettings")];
-    let mut settings =
-        vec![format!("variables.gracePeriodWrites.map(r, {})", add("\"/spec/terminationGracePeriodSeconds\"", "r[1]"))];
-    settings.extend(ProbeKind::ALL.map(|kind| {
-        let kind = kind.field_name();
-        let tuned = tuned_numbers(kind);
-        // The own probe, but for the numbers that are tuned.
-        let merged = format!(
-            concat!(
-                r#"[{tuned}].map(tuned, (e.c.object.{kind}.filter(n, !(n in tuned)).map(n, {{"name": dyn(n), "value": dyn(e.c.object.{kind}[n])}})"#,
-                r#" + tuned.map(n, {{"name": dyn(n), "value": dyn(variables.values[e.r[3]][n])}})).transformMapEntry(i, entry, {{string(entry.name): entry.value}}))[0]"#
-            ),
-            tuned = tuned,
-            kind = kind,
-        );
-        let value = format!("e.r[6] == 0 ? dyn(variables.values[e.r[3]]) : dyn({merged})");
-        format!("variables.{kind}.map(e, {})", add(&format!(r#"e.c.path + "/{kind}""#), &value))
-    }));
-    let gets_hook = HookKind::ALL.map(|kind| format!("variables.{}.exists(e, e.c.path == c.path)", kind.field_name())).join(" || ");
-    settings.push(format!(
-        "variables.containers.filter(c, !has(c.object.lifecycle) && ({gets_hook})).map(c, {})",
-        add(r#"c.path + "/lifecycle""#, "{}")
-    ));
-    settings.extend(HookKind::ALL.map(|kind| {
-        let kind = kind.field_name();
-        format!("variables.{kind}.map(e, {})", add(&format!(r#"e.c.path + "/lifecycle/{kind}""#), "variables.values[e.r[3]]"))
+    let mut patch = vec![format!("(variables.hasRoomForAll ? {} : {})", metadata.join(" + "), only_record.join(" + "))];
+    if shape.has_grace_period {
+        patch.push(format!("variables.gracePeriodWrites.map(r, {})", add("\"/spec/terminationGracePeriodSeconds\"", "r[1]")));
+    }
+    let hooks = shape.settings.iter().filter(|shape| matches!(shape.setting, Setting::Hook(_)));
+    let gets_hook: Vec<_> = hooks.map(|shape| format!("variables.{}.exists(e, e.c.path == c.path)", shape.setting.name())).collect();
+    if !gets_hook.is_empty() {
+        patch.push(format!(
+            "variables.containers.filter(c, !has(c.object.lifecycle) && ({})).map(c, {})",
+            gets_hook.join(" || "),
+            add(r#"c.path + "/lifecycle""#, "{}")
+        ));
+    }
+    patch.extend(shape.settings.iter().map(|shape| {
+        let target = path(shape.setting).replace('.', "/");
+        let value = if shape.tunes {
+            format!("e.r[6] == 0 ? dyn(variables.values[e.r[3]]) : dyn({})", tuned(shape.setting.name()))
+        } else {
+            "variables.values[e.r[3]]".to_owned()
+        };
+        format!("variables.{}.map(e, {})", shape.setting.name(), add(&format!(r#"e.c.path + "{target}""#), &value))
     }));
     format!(
-        r#""kubernetes.io/config.mirror" in variables.annotations || !variables.selected.exists(s, s) || !variables.hasRoomForSettings ? [] : (variables.hasRoomForAll ? {} : {}) + {}"#,
-        metadata.join(" + "),
-        only_record.join(" + "),
-        settings.join(" + "),
+        r#""kubernetes.io/config.mirror" in variables.annotations || !variables.selected.exists(s, s) || !variables.hasRoomForSettings ? [] : {}"#,
+        patch.join(" + "),
+    )
+}
+
+/// The container's own probe, but for the numbers that are tuned.
+fn tuned(name: &str) -> String {
+    format!(
+        concat!(
+            r#"[{tuned}].map(tuned, (e.c.object.{name}.filter(n, !(n in tuned)).map(n, {{"name": dyn(n), "value": dyn(e.c.object.{name}[n])}})"#,
+            r#" + tuned.map(n, {{"name": dyn(n), "value": dyn(variables.values[e.r[3]][n])}})).transformMapEntry(i, entry, {{string(entry.name): entry.value}}))[0]"#
+        ),
+        tuned = tuned_numbers(name),
+        name = name,
     )
 }
 
