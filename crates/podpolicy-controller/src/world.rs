@@ -304,7 +304,6 @@ impl World {
             carried: self.carried.in_namespace(namespace),
         }
     }
-
 }
 
 impl Affected {
@@ -316,4 +315,3 @@ impl Affected {
         }
     }
 }
-

@@ -4,9 +4,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
 use podpolicy_api::custom_resource_definitions;
 use serde_json::Value;
 

@@ -18,11 +18,9 @@ use tokio::task::JoinHandle;
 
 #[tokio::test]
 async fn no_pod_goes_without_while_its_namespace_changes_hands() -> anyhow::Result<()> {
-    let _ = tracing_subscriber::fmt().with_env_filter("podpolicy_controller=debug").with_test_writer().try_init();
     let plane = ControlPlane::start(Options { crds: true, controller_manager: false }).await?;
     let client = plane.client();
-    let operator =
-        InProcess::start(plane.client(), Config { admission: AdmissionMode::Native, ..Config::default() }).await?;
+    let operator = InProcess::start(plane.client(), Config { admission: AdmissionMode::Native, ..Config::default() }).await?;
     let cluster_policies: Api<ClusterPodPolicy> = Api::all(client.clone());
     let policies: Api<MutatingAdmissionPolicy> = Api::all(client.clone());
     let namespace = TestNamespace::create(&plane.config(), "moves").await?;

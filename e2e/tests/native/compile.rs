@@ -12,7 +12,8 @@ use crate::scene::{Scene, team};
 async fn compiled_objects_give_pods_their_settings_without_an_operator() -> anyhow::Result<()> {
     let scene = Scene::set("compile").await?;
     let folder = tempfile::tempdir()?;
-    let policy = format!("{{ apiVersion: podpolicy.dev/v1alpha1, kind: PodPolicy, metadata: {{ name: standard }}, spec: {} }}", team("shop"));
+    let policy =
+        format!("{{ apiVersion: podpolicy.dev/v1alpha1, kind: PodPolicy, metadata: {{ name: standard }}, spec: {} }}", team("shop"));
     std::fs::write(folder.path().join("policy.yaml"), policy)?;
     let output = Command::new(program()?).args(["compile", "-n", scene.name(), "-p"]).arg(folder.path()).stdin(Stdio::null()).output()?;
     let (objects, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
@@ -28,10 +29,16 @@ async fn compiled_objects_give_pods_their_settings_without_an_operator() -> anyh
 fn mistakes_in_files_are_named_and_end_with_2() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("policy.yaml");
-    std::fs::write(&file, "---\n# nothing\n---\napiVersion: podpolicy.dev/v1alpha1\nkind: PodPolicy\nmetadata: {name: a}\nspec: {selector: {}, lables: {}}\n")?;
+    std::fs::write(
+        &file,
+        "---\n# nothing\n---\napiVersion: podpolicy.dev/v1alpha1\nkind: PodPolicy\nmetadata: {name: a}\nspec: {selector: {}, lables: {}}\n",
+    )?;
     let output = Command::new(program()?).args(["compile", "-p"]).arg(&file).stdin(Stdio::null()).output()?;
     let errors = String::from_utf8(output.stderr)?;
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
-    assert!(errors.contains(&file.display().to_string()) && errors.contains("document 1 (PodPolicy a): spec.lables: unknown field"), "{errors}");
+    assert!(
+        errors.contains(&file.display().to_string()) && errors.contains("document 1 (PodPolicy a): spec.lables: unknown field"),
+        "{errors}"
+    );
     Ok(())
 }

@@ -10,7 +10,8 @@ use crate::scene::{Scene, admission, team};
 #[tokio::test]
 async fn writes_that_fail_are_told_and_tried_again() -> anyhow::Result<()> {
     let scene = Scene::set("failing").await?;
-    let failing = scene.tap.disturb(Disturbance::Answer(StatusCode::INTERNAL_SERVER_ERROR), |sent| sent.writes("mutatingadmissionpolicies"));
+    let failing =
+        scene.tap.disturb(Disturbance::Answer(StatusCode::INTERNAL_SERVER_ERROR), |sent| sent.writes("mutatingadmissionpolicies"));
     let _operator = scene.native().await?;
     scene.policy("standard", &team("shop")).await?;
     let status = scene.status("standard", "failing", |status| verdict(status, "Ready") == "False WriteFailed").await?;

@@ -24,8 +24,7 @@ pub(super) struct Compiled {
 impl Compiled {
     pub(super) fn new(program: Arc<Program>, compilation: Compilation, scope: &Scope) -> Self {
         let Compilation { units, omissions } = compilation;
-        let units: BTreeMap<_, _> =
-            units.into_iter().filter(|unit| scope.owns(&unit.name)).map(|unit| (unit.name.clone(), unit)).collect();
+        let units: BTreeMap<_, _> = units.into_iter().filter(|unit| scope.owns(&unit.name)).map(|unit| (unit.name.clone(), unit)).collect();
         let wanted = |unit: &Unit| Wanted {
             digest: unit.digest.clone(),
             policy: unit.policy.clone().as_stored().content(),

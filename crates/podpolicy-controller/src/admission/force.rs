@@ -40,7 +40,8 @@ impl Force {
 
     /// Notes what was compiled.
     pub(super) fn compiled(&mut self, compiled: &Compiled) {
-        let policies: HashMap<_, _> = compiled.program.iter().flat_map(|program| program.policies()).map(|policy| (policy.id(), policy)).collect();
+        let policies: HashMap<_, _> =
+            compiled.program.iter().flat_map(|program| program.policies()).map(|policy| (policy.id(), policy)).collect();
         for (name, unit) in &compiled.units {
             let of_unit = unit.policies.iter().filter_map(|id| policies.get(id)).map(|policy| Arc::clone(policy)).collect();
             self.versions.compiled(name, &unit.digest, of_unit);
@@ -109,7 +110,8 @@ impl Force {
         let mut policies = HashMap::new();
         for policy in compiled.program.iter().flat_map(|program| program.policies()) {
             let id = policy.id();
-            let progress = if self.standing.contains_key(id) { Progress::InForce } else { self.progress(policy, compiled, failures, problem) };
+            let progress =
+                if self.standing.contains_key(id) { Progress::InForce } else { self.progress(policy, compiled, failures, problem) };
             if progress == Progress::InForce {
                 self.standing.insert(id.clone(), Arc::clone(policy));
             }

@@ -26,8 +26,8 @@ use tokio::{
 
 use crate::{Config, config::AdmissionMode};
 
-pub(crate) use standing::{AdmissionState, AtCreation, Problem, Progress};
 use standing::Standings;
+pub(crate) use standing::{AdmissionState, AtCreation, Problem, Progress};
 
 /// The API that the native backend needs.
 const NATIVE_API: &str = "admissionregistration.k8s.io/v1";
@@ -189,15 +189,8 @@ mod tests {
         use AdmissionMode::{Auto, Native, None, Webhook};
         let chosen = [(Auto, true), (Auto, false), (Native, true), (Native, false), (Webhook, true), (Webhook, false), (None, true)]
             .map(|(mode, is_served)| choose(mode, is_served));
-        let wanted = [
-            Backend::Native,
-            Backend::Webhook,
-            Backend::Native,
-            Backend::NotServed,
-            Backend::Webhook,
-            Backend::Webhook,
-            Backend::None,
-        ];
+        let wanted =
+            [Backend::Native, Backend::Webhook, Backend::Native, Backend::NotServed, Backend::Webhook, Backend::Webhook, Backend::None];
         assert_eq!(chosen, wanted);
     }
 }

@@ -188,16 +188,17 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_over_goes_at_once() {
-        Case::default().has(SHOP, 1, 1).has(BANK, 1, 0).gives(&[
-            Step::Remove { name: BANK.to_owned(), binding: false, policy: true },
-            remove(SHOP),
-        ]);
+        Case::default()
+            .has(SHOP, 1, 1)
+            .has(BANK, 1, 0)
+            .gives(&[Step::Remove { name: BANK.to_owned(), binding: false, policy: true }, remove(SHOP)]);
         Case::default().has(OTHERS, 1, 1).gives(&[remove(OTHERS)]);
     }
 
     #[test]
     fn nobody_waits_for_a_unit_that_is_refused() {
-        let shop_is_refused = || Case::default().wants(OTHERS, 2).wants(SHOP, 1).wants(BANK, 1).has(BANK, 1, 1).has(OTHERS, 2, 1).refuses(SHOP);
+        let shop_is_refused =
+            || Case::default().wants(OTHERS, 2).wants(SHOP, 1).wants(BANK, 1).has(BANK, 1, 1).has(OTHERS, 2, 1).refuses(SHOP);
         let binding = Step::Apply { name: OTHERS.to_owned(), policy: false, binding: true };
         shop_is_refused().gives(&[apply(SHOP)]);
         shop_is_refused().sees(BANK, 1).gives(&[apply(SHOP), binding]);

@@ -22,7 +22,9 @@ pub(super) fn admission(slot: &PolicySlot, at_creation: &AtCreation) -> Option<A
     let present = slot.generation.unwrap_or_default();
     let (generation, message) = match &at_creation.progress {
         Progress::InForce => (present, at_creation.omitted.clone()),
-        Progress::Unknown(message) | Progress::Waiting(message) => (reached, Some(format!("generation {present} is on its way: {message}"))),
+        Progress::Unknown(message) | Progress::Waiting(message) => {
+            (reached, Some(format!("generation {present} is on its way: {message}")))
+        }
         Progress::Stuck(problem) => (reached, Some(problem.to_string())),
     };
     Some(AdmissionStatus { backend, generation, message })
