@@ -14,7 +14,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use podpolicy_api::{ClusterPodPolicy, FindingReason, PodPolicy, PodPolicyStatus};
 use podpolicy_controller::{AdmissionMode, Config};
 use podpolicy_e2e::objects::{self, apply};

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use podpolicy_admission::cel::{self, Compilation, Covers, Omission};
 use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
-use podpolicy_engine::{Exec, NamespaceFacts, PolicyKind, Program, Settings};
+use podpolicy_engine::{Exec, NamespaceFacts, Policy, PolicyKind, Program, Settings};
 
 use crate::policy_files::{self, PolicyFiles};
 
@@ -69,7 +69,7 @@ fn program(files: PolicyFiles, excluded_namespaces: &[String]) -> Program {
 /// What the files do not say, and a cluster would.
 fn blind_spots(files: &PolicyFiles) -> Vec<String> {
     let choosy = files.policies.iter().find(|policy| policy.namespace_selector().is_some());
-    let unknown = files.policies.iter().map(|policy| policy.id()).filter(|id| id.kind == PolicyKind::PodPolicy);
+    let unknown = files.policies.iter().map(Policy::id).filter(|id| id.kind == PolicyKind::PodPolicy);
     let unknown = unknown.map(|id| &id.namespace).find(|namespace| !files.namespaces.contains_key(*namespace));
     let Some((choosy, unknown)) = choosy.zip(unknown) else { return Vec::new() };
     vec![format!(

@@ -27,8 +27,8 @@ impl Compiled {
         let units: BTreeMap<_, _> = units.into_iter().filter(|unit| scope.owns(&unit.name)).map(|unit| (unit.name.clone(), unit)).collect();
         let wanted = |unit: &Unit| Wanted {
             digest: unit.digest.clone(),
-            policy: unit.policy.clone().as_stored().content(),
-            binding: unit.binding.clone().as_stored().content(),
+            policy: unit.policy.clone().into_stored().content(),
+            binding: unit.binding.clone().into_stored().content(),
         };
         let wanted = units.iter().map(|(name, unit)| (name.clone(), wanted(unit))).collect();
         Self { program: Some(program), units, wanted, omissions }

@@ -33,14 +33,14 @@ pub(super) trait Object:
     Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static
 {
     /// With the defaults of the API server, so that what is wanted can be compared with what is there.
-    fn as_stored(self) -> Self;
+    fn into_stored(self) -> Self;
 
     /// The hash of the spec.
     fn content(&self) -> u64;
 }
 
 impl Object for MutatingAdmissionPolicy {
-    fn as_stored(mut self) -> Self {
+    fn into_stored(mut self) -> Self {
         if let Some(spec) = &mut self.spec {
             spec.failure_policy.get_or_insert_with(|| "Fail".to_owned());
             spec.match_constraints.as_mut().map(default);
@@ -54,7 +54,7 @@ impl Object for MutatingAdmissionPolicy {
 }
 
 impl Object for MutatingAdmissionPolicyBinding {
-    fn as_stored(mut self) -> Self {
+    fn into_stored(mut self) -> Self {
         self.spec.as_mut().and_then(|spec| spec.match_resources.as_mut()).map(default);
         self
     }
@@ -177,14 +177,14 @@ impl Held {
             Event::InitApply(object) | Event::Apply(object) if !scope.owns(&object.name_any()) => {}
             Event::InitApply(object) => {
                 self.listing.insert(object.name_any());
-                self.put(object, made_of);
+                self.put(&object, made_of);
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
                 self.objects.retain(|name, _| listed.contains(name));
                 self.is_listed = true;
             }
-            Event::Apply(object) => self.put(object, made_of),
+            Event::Apply(object) => self.put(&object, made_of),
             Event::Delete(object) => {
                 let (name, version) = (object.name_any(), object.resource_version().unwrap_or_default());
                 // One of this name may have been written since.
@@ -200,10 +200,10 @@ impl Held {
         if found != wanted {
             made_of.insert(found, wanted);
         }
-        self.put(object, made_of);
+        self.put(&object, made_of);
     }
 
-    fn put<K: Object>(&mut self, object: K, made_of: &HashMap<u64, u64>) {
+    fn put<K: Object>(&mut self, object: &K, made_of: &HashMap<u64, u64>) {
         let (name, version) = (object.name_any(), object.resource_version().unwrap_or_default());
         if self.objects.get(&name).is_some_and(|known| is_older(&version, &known.version)) {
             return;
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn defaults_are_no_difference() {
-        let stored = serde_json::to_value(binding(1, "a").as_stored()).unwrap();
+        let stored = serde_json::to_value(binding(1, "a").into_stored()).unwrap();
         let wanted = json!({
             "policyName": "a",
             "matchResources": {

@@ -116,13 +116,11 @@ impl AdmissionState {
         let backend = Some(standings.backend);
         // One of another spec says nothing of this one.
         let standing = standings.policies.get(policy.id()).filter(|standing| *standing.policy == *policy);
-        Some(match standing {
-            Some(Standing { policy: _, progress, omitted }) => AtCreation { backend, progress: progress.clone(), omitted: omitted.clone() },
-            None => {
-                let unknown = || Progress::Unknown("the present spec is being brought to the API server".to_owned());
-                AtCreation { backend, progress: standings.problem.clone().map_or_else(unknown, Progress::Stuck), omitted: None }
-            }
-        })
+        if let Some(Standing { policy: _, progress, omitted }) = standing {
+            return Some(AtCreation { backend, progress: progress.clone(), omitted: omitted.clone() });
+        }
+        let unknown = || Progress::Unknown("the present spec is being brought to the API server".to_owned());
+        Some(AtCreation { backend, progress: standings.problem.clone().map_or_else(unknown, Progress::Stuck), omitted: None })
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) struct Applied<K> {
 /// Makes the object what it should be, whoever has changed what in it.
 async fn apply<K: Object>(client: &Client, wanted: &K) -> Result<Applied<K>, WriteError> {
     let api: Api<K> = Api::all(client.clone());
-    let (name, content) = (wanted.name_any(), wanted.clone().as_stored().content());
+    let (name, content) = (wanted.name_any(), wanted.clone().into_stored().content());
     let mut object = within(api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(wanted))).await?;
     if object.content() != content {
         // Applying leaves alone what others have added.
