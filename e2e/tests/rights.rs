@@ -322,14 +322,16 @@ impl Scene {
         InProcess::start(self.user_client(), Config { admission: AdmissionMode::Native, ..Config::default() }).await
     }
 
-    /// Deletes the policies, and waits until the objects made of them are gone: they would act in the next tests.
+    /// Deletes the policies, and waits until the objects made of them are gone and act no more: the next tests are others' turn.
     async fn no_admission_policies(&self) -> anyhow::Result<()> {
         self.policies().delete("own", &DeleteParams::default()).await?;
         self.cluster_policies().delete("cluster", &DeleteParams::default()).await?;
-        let objects: Api<MutatingAdmissionPolicy> = Api::all(self.client.clone());
+        let admission_policies: Api<MutatingAdmissionPolicy> = Api::all(self.client.clone());
         eventually("the objects made of policies to go", DEADLINE, async || {
-            let left: Vec<_> = objects.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
-            Ok(Seen::when(left.is_empty(), (left, self.log())))
+            let left: Vec<_> = admission_policies.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
+            let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+            let pod = self.pods().create(&dry_run, &objects::pod("as-declared", &[])).await?;
+            Ok(Seen::when(left.is_empty() && pod.labels().is_empty(), (left, pod.metadata, self.log())))
         })
         .await
     }
