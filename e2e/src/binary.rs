@@ -42,6 +42,8 @@ impl Operator {
         let mut child = Command::new(program)
             .args(arguments)
             .env("KUBECONFIG", kubeconfig)
+            // Objects of the whole cluster, which would meet the pods of other tests.
+            .env("PODPOLICY_ADMISSION", "none")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -436,7 +436,7 @@ fn help_lists_every_flag_with_its_default_and_its_variable() -> anyhow::Result<(
     let help = podpolicy(&["--help"], &[])?;
     assert!(help.status.success() && help.stderr.is_empty());
     let text = String::from_utf8(help.stdout)?;
-    for command in ["run", "crd", "--version"] {
+    for command in ["run", "crd", "compile", "--version"] {
         assert!(text.contains(command), "{command} is missing in\n{text}");
     }
 
@@ -459,6 +459,7 @@ fn help_lists_every_flag_with_its_default_and_its_variable() -> anyhow::Result<(
         assert!(expected.iter().all(|part| rest.contains(part)), "{name}: {expected:?} in\n{rest}");
     }
     let known = [
+        "admission",
         "concurrency",
         "context",
         "exclude-namespaces",

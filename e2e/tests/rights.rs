@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use anyhow::Context as _;
+use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use podpolicy_api::{ClusterPodPolicy, FindingReason, PodPolicy, PodPolicyStatus};
-use podpolicy_controller::Config;
+use podpolicy_controller::{AdmissionMode, Config};
 use podpolicy_e2e::objects::{self, apply};
 use podpolicy_e2e::policies::{condition, settled, status, verdict};
 use podpolicy_e2e::tap::Disturbance;
@@ -207,6 +208,47 @@ async fn policies_of_one_kind_that_cannot_be_listed_stop_neither_the_other_kind_
     Ok(())
 }
 
+#[tokio::test]
+async fn rights_of_the_manifests_are_enough_to_give_pods_their_settings_at_creation() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    scene.grant(&[]).await?;
+    let operator = scene.native_operator().await?;
+    scene.own_is_in_force().await?;
+    scene.cluster_is_in_force().await?;
+    scene.create_pod("later").await?;
+    scene.no_admission_policies().await?;
+    let log = scene.log();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    operator.stop().await
+}
+
+#[tokio::test]
+async fn rights_on_admission_policies_are_missed_by_name_until_they_are_granted() -> anyhow::Result<()> {
+    let missing = [
+        ("create", "mutatingadmissionpolicies", "cannot create resource"),
+        ("patch", "mutatingadmissionpolicybindings", "cannot patch resource"),
+        ("list", "mutatingadmissionpolicies", "may not list mutatingadmissionpolicies"),
+    ];
+    for (verb, resource, words) in missing {
+        let scene = Scene::set().await?;
+        scene.grant(&[(verb, &format!("{resource}.admissionregistration.k8s.io"))]).await?;
+        let operator = scene.native_operator().await?;
+        let says = |status: &PodPolicyStatus| {
+            let ready = condition(status, "Ready").is_some_and(|ready| ready.message.contains(words));
+            ready && verdict(status, "Ready") == "False Forbidden" && verdict(status, "Stalled") == "True Forbidden"
+        };
+        status(&scene.policies(), "own", words, says).await.with_context(|| scene.log())?;
+        // Live pods get what can be given to them.
+        scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+        scene.grant(&[]).await?;
+        scene.own_is_in_force().await.with_context(|| scene.log())?;
+        scene.cluster_is_in_force().await?;
+        scene.no_admission_policies().await?;
+        operator.stop().await?;
+    }
+    Ok(())
+}
+
 /// The control plane for as long as one test has it to itself, with a namespace, a pod, a policy of each kind, and a user for the operator.
 struct Scene {
     // Dropped in this order: the namespace while it is still this test's turn.
@@ -273,6 +315,25 @@ impl Scene {
     /// An operator with the rights that were granted last.
     async fn operator(&self) -> anyhow::Result<InProcess> {
         InProcess::start(self.user_client(), Config::default()).await
+    }
+
+    /// The same, which lets the API server give pods their settings.
+    async fn native_operator(&self) -> anyhow::Result<InProcess> {
+        InProcess::start(self.user_client(), Config { admission: AdmissionMode::Native, ..Config::default() }).await
+    }
+
+    /// Deletes the policies, and waits until the objects made of them are gone and act no more: the next tests are others' turn.
+    async fn no_admission_policies(&self) -> anyhow::Result<()> {
+        self.policies().delete("own", &DeleteParams::default()).await?;
+        self.cluster_policies().delete("cluster", &DeleteParams::default()).await?;
+        let admission_policies: Api<MutatingAdmissionPolicy> = Api::all(self.client.clone());
+        eventually("the objects made of policies to go", DEADLINE, async || {
+            let left: Vec<_> = admission_policies.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
+            let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+            let pod = self.pods().create(&dry_run, &objects::pod("as-declared", &[])).await?;
+            Ok(Seen::when(left.is_empty() && pod.labels().is_empty(), (left, pod.metadata, self.log())))
+        })
+        .await
     }
 
     /// A client of the operator's user.

@@ -19,7 +19,10 @@ pub use policy::{ClusterPodPolicy, ClusterPodPolicySpec, ContainerRule, Enforcem
 pub use probe::{ExecAction, GrpcAction, HttpGetAction, HttpHeader, Port, Probe, Scheme, TcpSocketAction};
 pub use rollout::{FailureAction, MaxUnavailable, Rollout, Strategy};
 pub use selector::{LabelSelector, LabelSelectorRequirement, Operator};
-pub use status::{ConditionReason, ConditionType, Finding, FindingReason, PodCounts, PodPolicyStatus, RolloutPhase, RolloutStatus};
+pub use status::{
+    AdmissionBackend, AdmissionStatus, ConditionReason, ConditionType, Finding, FindingReason, PodCounts, PodPolicyStatus, RolloutPhase,
+    RolloutStatus,
+};
 
 /// The API group of both kinds.
 pub const GROUP: &str = "podpolicy.dev";

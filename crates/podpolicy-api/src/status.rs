@@ -28,6 +28,11 @@ pub struct PodPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
 
+    /// How pods are given the policy's settings when they are created; absent where the operator does nothing then
+    /// (`--admission none`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionStatus>,
+
     /// The progress of the rollout to pods that already run; absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
@@ -54,6 +59,32 @@ pub struct PodCounts {
     pub pending: u32,
 }
 
+/// How pods are given a policy's settings when they are created.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdmissionStatus {
+    /// Who gives pods their settings: `Native`, the API server itself, which holds the policies as MutatingAdmissionPolicy objects; or
+    /// `Webhook`, the operator, which the API server asks.
+    pub backend: AdmissionBackend,
+    /// The generation of the policy with whose settings pods are created now; 0 while no generation has got that far. When it equals
+    /// `metadata.generation`, pods that are created from now on have the settings of the present spec. Example: 3.
+    #[schemars(schema_with = "generation")]
+    pub generation: i64,
+    /// What is missing: why pods are not yet created with the settings of the present generation, or where the policy is left out, and
+    /// what to do. Absent when nothing is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Who gives pods their settings when they are created.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum AdmissionBackend {
+    /// The API server itself, by MutatingAdmissionPolicy objects.
+    Native,
+    /// The operator, as a webhook.
+    Webhook,
+}
+
 /// Something that users should know about one field of some pods.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,10 +93,10 @@ pub struct Finding {
     pub reason: FindingReason,
     /// The field, as a path. Examples: `labels[team]`, `containers[web].livenessProbe`.
     pub field: String,
-    /// How many pods it is true of.
+    /// How many pods it is true of; 0 for what is true of pods that are yet to be created.
     #[schemars(schema_with = "count")]
     pub pods: u32,
-    /// The name of one of these pods; for a ClusterPodPolicy, `namespace/name`.
+    /// The name of one of these pods; for a ClusterPodPolicy, `namespace/name`. Empty when there is none.
     pub example: String,
     /// What happened on that pod, which other object is involved, and what to do.
     pub message: String,
@@ -105,11 +136,13 @@ pub enum FindingReason {
     WouldChange,
     /// The API server refused or failed the write.
     WriteFailed,
+    /// The policy is left out of what pods are given when they are created.
+    NotAtCreation,
 }
 
 impl FindingReason {
     /// Every one, in the order in which they are declared.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Kept,
         Self::Overridden,
         Self::SelectorImpact,
@@ -125,6 +158,7 @@ impl FindingReason {
         Self::NoProbeToTune,
         Self::WouldChange,
         Self::WriteFailed,
+        Self::NotAtCreation,
     ];
 }
 
@@ -175,14 +209,18 @@ pub enum ConditionReason {
     InForce,
     /// Ready: the policy decides and reports, and writes nothing.
     Auditing,
-    /// Ready, Compliant, Reconciling: writes to pods are under way.
+    /// Ready, Compliant, Reconciling: writes to pods are under way. Ready, Reconciling: pods are not yet created with the settings of
+    /// the present spec.
     Progressing,
     /// Ready, Compliant, Stalled: fields of some pods were refused.
     Refused,
-    /// Ready, Compliant, Reconciling: writes to pods fail and are tried again.
+    /// Ready, Compliant, Reconciling: writes to pods, or of what gives pods their settings when they are created, fail and are tried
+    /// again.
     WriteFailed,
     /// Ready, Stalled: the operator lacks a right that it needs.
     Forbidden,
+    /// Ready, Stalled: pods cannot be given the settings when they are created.
+    NotAtCreation,
     /// Compliant: every selected pod is compliant.
     AllCompliant,
     /// Compliant: the policy selects no pod.
@@ -201,7 +239,7 @@ pub enum ConditionReason {
 
 impl ConditionReason {
     /// Every one, in the order in which they are declared.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Accepted,
         Self::Invalid,
         Self::Pending,
@@ -211,6 +249,7 @@ impl ConditionReason {
         Self::Refused,
         Self::WriteFailed,
         Self::Forbidden,
+        Self::NotAtCreation,
         Self::AllCompliant,
         Self::NoPods,
         Self::Outdated,
@@ -265,6 +304,11 @@ fn conditions_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Sch
     schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
     schema.insert("x-kubernetes-list-map-keys".to_owned(), serde_json::json!(["type"]));
     schema
+}
+
+/// A generation, or 0 for none.
+fn generation(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
 }
 
 /// A count; the API server does not know the format `uint32` that schemars would name.

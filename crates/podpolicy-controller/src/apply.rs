@@ -8,14 +8,14 @@ use kube::{
     api::{Patch, PatchParams},
     core::PartialObjectMeta,
 };
-use podpolicy_api::{ClusterPodPolicy, PodPolicy, PodPolicyStatus};
+use podpolicy_api::{AdmissionStatus, ClusterPodPolicy, PodPolicy, PodPolicyStatus};
 use podpolicy_engine::{MetadataPlan, PolicyId, PolicyKind};
 use serde_json::{Value as Json, json};
 
 use crate::observe::Observed;
 
 /// The name under which writes show in managedFields.
-const FIELD_MANAGER: &str = "podpolicy";
+pub(crate) const FIELD_MANAGER: &str = "podpolicy";
 
 /// No write may hang longer: a connection to a dead API server would hold its place for ever.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -71,13 +71,18 @@ impl From<kube::Error> for WriteError {
             409 => Self::Changed,
             // A JSON patch whose test fails is answered with 422 and no cause; invalid content names its causes.
             422 if !is_explained => Self::Changed,
-            // Admission plugins forbid as well; these are the words for a right that is missing.
-            403 if status.message.contains(" cannot patch resource ") => Self::Forbidden(status.message),
+            // Admission plugins forbid as well.
+            403 if is_about_a_right(&status.message) => Self::Forbidden(status.message),
             429 => Self::Unavailable(status.message),
             400..500 => Self::Refused(status.message),
             _ => Self::Unavailable(status.message),
         }
     }
+}
+
+/// Whether the words are those for a right that is missing.
+fn is_about_a_right(message: &str) -> bool {
+    message.contains(": User \"") && message.contains("\" cannot ")
 }
 
 /// What a write to a pod returned.
@@ -102,11 +107,20 @@ pub(crate) async fn patch_pod(client: Client, pod: PodPatch) -> Result<Written, 
 
 /// Writes the status of the policy with this UID, and returns the policy as it is then.
 pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, status: PodPolicyStatus) -> Result<Observed, WriteError> {
-    let PodPolicyStatus { observed_generation, conditions, pods, findings, rollout } = status;
+    let PodPolicyStatus { observed_generation, conditions, pods, findings, admission, rollout } = status;
     // Lists replace what was there; null takes away.
     let body = json!({
         "metadata": { "uid": uid },
-        "status": { "observedGeneration": observed_generation, "conditions": conditions, "pods": pods, "findings": findings, "rollout": rollout },
+        "status": {
+            "observedGeneration": observed_generation,
+            "conditions": conditions,
+            "pods": pods,
+            "findings": findings,
+            "admission": admission.map(|AdmissionStatus { backend, generation, message }| {
+                json!({ "backend": backend, "generation": generation, "message": message })
+            }),
+            "rollout": rollout,
+        },
     });
     let (params, patch) = (patch_params(), Patch::Merge(&body));
     match id.kind {
@@ -121,11 +135,11 @@ pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, stat
     }
 }
 
-fn patch_params() -> PatchParams {
+pub(crate) fn patch_params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
-async fn within<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
+pub(crate) async fn within<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
     match tokio::time::timeout(WRITE_TIMEOUT, write).await {
         Ok(result) => result.map_err(WriteError::from),
         Err(_) => Err(WriteError::Unavailable(format!("no answer within {} s", WRITE_TIMEOUT.as_secs()))),

@@ -18,6 +18,21 @@ pub struct Config {
     pub excluded_namespaces: BTreeSet<String>,
     /// Label and annotation keys that no policy may set, beside those of Kubernetes.
     pub protected_keys: BTreeSet<String>,
+    /// How pods are given their settings when they are created.
+    pub admission: AdmissionMode,
+}
+
+/// How pods are given their settings when they are created.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AdmissionMode {
+    /// By the API server itself, where it serves MutatingAdmissionPolicy v1; by the webhook elsewhere.
+    Auto,
+    /// By the API server itself.
+    Native,
+    /// By the webhook.
+    Webhook,
+    /// Not at all: labels and annotations follow on the live pod.
+    None,
 }
 
 /// What is watched.
@@ -38,6 +53,7 @@ impl Default for Config {
             concurrency: 32,
             excluded_namespaces: DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into(),
             protected_keys: BTreeSet::new(),
+            admission: AdmissionMode::None,
         }
     }
 }

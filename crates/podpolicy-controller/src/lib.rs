@@ -3,6 +3,7 @@
 //! No rule about pods lives here: what a pod should look like is `podpolicy-engine`'s business. [`run`] is the whole of it;
 //! the loop in `reconcile` reads as its summary: observe -> plan -> apply -> status.
 
+mod admission;
 mod apply;
 mod config;
 mod health;
@@ -16,7 +17,7 @@ mod source;
 mod status;
 mod world;
 
-pub use config::{Config, DEFAULT_EXCLUDED_NAMESPACES, Watched};
+pub use config::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Watched};
 pub use health::Health;
 pub use metrics::Metrics;
 pub use reconcile::{RunError, run};

@@ -175,7 +175,14 @@ where
     }
 }
 
-fn failure(error: &watcher::Error) -> Failure {
+/// Whether a version of an object is older than the one that is known. Versions of one resource can be compared as numbers; where they
+/// cannot, the later message counts.
+pub(crate) fn is_older(version: &str, known: &str) -> bool {
+    let number = |version: &str| version.parse::<u64>().ok();
+    number(version).zip(number(known)).is_some_and(|(version, known)| version < known)
+}
+
+pub(crate) fn failure(error: &watcher::Error) -> Failure {
     let (verb, status) = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) => ("list", status),
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => ("watch", status),

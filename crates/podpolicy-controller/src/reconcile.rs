@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     Config, Health, Metrics,
+    admission::Admission,
     apply::{self, WriteError, Written},
     health::HEARTBEAT,
     metrics::Writes,
@@ -44,7 +45,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why the operator stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A watch or a write panicked: a defect. The process must be started again.
+    /// A watch, a write or the task for creation panicked: a defect. The process must be started again.
     #[error("a task of the operator panicked: {0}")]
     Panicked(#[from] JoinError),
     /// The watches ended, which they never should. The process must be started again.
@@ -64,12 +65,17 @@ pub async fn run(
     let (sender, mut observations) = mpsc::channel(OBSERVATIONS);
     let mut watches = observe::start(&client, &sources, &sender);
     drop(sender);
+    let mut admission = Admission::start(&client, &config);
     let mut reconciler = Reconciler::new(client, config, metrics, &sources);
+    reconciler.world.admission_changed(admission.state());
     let mut stop = std::pin::pin!(stop);
     loop {
         let now = Instant::now();
         let is_synced = reconciler.step(now);
         health.beat(now, is_synced);
+        if let Some(program) = reconciler.world.take_new_program() {
+            admission.send(program);
+        }
         let wake = reconciler.next_wake(now);
         tokio::select! {
             () = &mut stop => break,
@@ -79,6 +85,10 @@ pub async fn run(
                 Some(observation) => reconciler.observe(observation, &mut observations),
                 None => return Err(watches.join_next().await.and_then(Result::err).map_or(RunError::WatchesEnded, RunError::Panicked)),
             },
+            changed = admission.changed() => {
+                changed?;
+                reconciler.world.admission_changed(admission.state());
+            }
             Some(Err(panic)) = watches.join_next() => return Err(panic.into()),
             () = tokio::time::sleep_until(wake.into()) => {}
         }
@@ -254,7 +264,8 @@ impl Reconciler {
             let wanted = if slot.status.conditions.is_empty() {
                 status::unknown(slot, time)
             } else {
-                status::of(slot, pods, blindness.as_deref(), time)
+                let at_creation = self.world.at_creation(slot);
+                status::of(slot, pods, status::Around { blindness: blindness.as_deref(), at_creation: at_creation.as_ref() }, time)
             };
             if wanted == slot.status {
                 self.statuses.finished(&id);

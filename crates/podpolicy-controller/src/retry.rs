@@ -151,7 +151,7 @@ impl<K: Clone + Eq + Hash> Pace<K> {
 }
 
 /// Doubles from half a second up to a minute.
-fn wait(failures: u32) -> Duration {
+pub(crate) fn wait(failures: u32) -> Duration {
     FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT)
 }
 

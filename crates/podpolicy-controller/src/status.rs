@@ -9,10 +9,13 @@ use podpolicy_api::{ConditionReason, ConditionType, Finding, FindingReason, PodC
 use podpolicy_engine::{PodState, PolicyId, PolicyKind};
 
 use crate::{
+    admission::AtCreation,
     apply::WriteError,
     observe::Key,
     world::{PodSlot, PolicySlot},
 };
+
+mod creation;
 
 /// How many findings a status holds.
 const MOST_FINDINGS: usize = 10;
@@ -35,19 +38,29 @@ pub(crate) fn unknown(slot: &PolicySlot, now: Timestamp) -> PodPolicyStatus {
     PodPolicyStatus { observed_generation: slot.generation, conditions: to_conditions(verdicts, slot, now), ..PodPolicyStatus::default() }
 }
 
-/// The status of a policy whose pods stand like this. `blindness` says what the operator may not see.
+/// What a status depends on beside the policy and its pods.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    /// What the operator may not see.
+    pub(crate) blindness: Option<&'a str>,
+    /// How the policy stands at creation; none where pods are given nothing then.
+    pub(crate) at_creation: Option<&'a AtCreation>,
+}
+
+/// The status of a policy whose pods stand like this.
 pub(crate) fn of<'a>(
     slot: &PolicySlot,
     pods: impl Iterator<Item = (&'a Key, &'a PodSlot)>,
-    blindness: Option<&str>,
+    around: Around<'_>,
     now: Timestamp,
 ) -> PodPolicyStatus {
     let tally = Tally::count(slot.policy.id(), pods);
     PodPolicyStatus {
         observed_generation: slot.generation,
-        conditions: to_conditions(verdicts(slot, &tally, blindness), slot, now),
+        conditions: to_conditions(verdicts(slot, &tally, around), slot, now),
         pods: Some(tally.counts),
-        findings: tally.into_findings(),
+        findings: tally.into_findings(around.at_creation),
+        admission: around.at_creation.and_then(|at_creation| creation::admission(slot, at_creation)),
         rollout: slot.status.rollout.clone(),
     }
 }
@@ -136,7 +149,7 @@ impl Tally {
         });
     }
 
-    fn into_findings(self) -> Vec<Finding> {
+    fn into_findings(self, at_creation: Option<&AtCreation>) -> Vec<Finding> {
         let mut findings: Vec<_> = self
             .findings
             .into_iter()
@@ -144,7 +157,9 @@ impl Tally {
             .collect();
         // Stable: those with as many pods stay in the order of reason and field.
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.pods));
-        findings.truncate(MOST_FINDINGS);
+        let left_out = at_creation.and_then(creation::finding);
+        findings.truncate(MOST_FINDINGS - left_out.iter().len());
+        findings.extend(left_out);
         findings
     }
 
@@ -167,9 +182,9 @@ impl Tally {
     }
 }
 
-fn verdicts(slot: &PolicySlot, tally: &Tally, blindness: Option<&str>) -> Vec<Verdict> {
+fn verdicts(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Vec<Verdict> {
     let mut verdicts = vec![accepted(slot), compliant(slot, tally), conflicted(tally)];
-    verdicts.extend(readiness(slot, tally, blindness));
+    verdicts.extend(readiness(slot, tally, around));
     verdicts
 }
 
@@ -188,44 +203,25 @@ fn accepted(slot: &PolicySlot) -> Verdict {
 }
 
 /// Ready, with Reconciling or Stalled where that is the case.
-fn readiness(slot: &PolicySlot, tally: &Tally, blindness: Option<&str>) -> Vec<Verdict> {
-    let ready = |status, reason, message: String| Verdict { kind: ConditionType::Ready, status, reason, message };
-    let also = |kind, reason, message: &str| Verdict { kind, status: "True", reason, message: message.to_owned() };
+fn readiness(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Vec<Verdict> {
     let counts = tally.counts;
     if !slot.policy.problems().is_empty() {
-        let message = "the spec cannot be honoured; see Accepted".to_owned();
-        return vec![also(ConditionType::Stalled, ConditionReason::Invalid, &message), ready("False", ConditionReason::Invalid, message)];
+        return stalled(ConditionReason::Invalid, "the spec cannot be honoured; see Accepted".to_owned());
     }
-    if let Some(message) = blindness {
-        return vec![
-            also(ConditionType::Stalled, ConditionReason::Forbidden, message),
-            ready("False", ConditionReason::Forbidden, message.to_owned()),
-        ];
+    if let Some(message) = around.blindness {
+        return stalled(ConditionReason::Forbidden, message.to_owned());
     }
+    let not_at_creation = || around.at_creation.and_then(creation::readiness);
     if slot.policy.is_audit() {
-        return vec![ready("True", ConditionReason::Auditing, "the policy decides and reports, and writes nothing".to_owned())];
+        let auditing = || vec![ready(ConditionReason::Auditing, "the policy decides and reports, and writes nothing".to_owned())];
+        return not_at_creation().unwrap_or_else(auditing);
     }
     if counts.pending > 0 {
-        let (reason, message) = match &tally.failing {
-            Some(WriteError::Forbidden(error)) => {
-                let message =
-                    format!("{} of {} pods cannot be written: {error}; grant the operator patch on pods", counts.pending, counts.matched);
-                return vec![
-                    also(ConditionType::Stalled, ConditionReason::Forbidden, &message),
-                    ready("False", ConditionReason::Forbidden, message),
-                ];
-            }
-            Some(error) => (
-                ConditionReason::WriteFailed,
-                format!("{} of {} pods cannot be written, which is tried again: {error}", counts.pending, counts.matched),
-            ),
-            None => (ConditionReason::Progressing, format!("{} of {} pods are being written", counts.pending, counts.matched)),
-        };
-        return vec![also(ConditionType::Reconciling, reason, &message), ready("False", reason, message)];
+        return pending(tally);
     }
     if tally.with_refusals > 0 {
         let message = format!("fields of {} of {} pods are refused; {}", tally.with_refusals, counts.matched, tally.first_refusal());
-        return vec![also(ConditionType::Stalled, ConditionReason::Refused, &message), ready("False", ConditionReason::Refused, message)];
+        return stalled(ConditionReason::Refused, message);
     }
     let message = match (counts.matched, counts.outdated) {
         (0, _) => "in force; the policy selects no pod".to_owned(),
@@ -234,7 +230,44 @@ fn readiness(slot: &PolicySlot, tally: &Tally, blindness: Option<&str>) -> Vec<V
             format!("in force on {}; {outdated} of them must be replaced to get the create-time settings", pods(matched))
         }
     };
-    vec![ready("True", ConditionReason::InForce, message)]
+    not_at_creation().unwrap_or_else(|| vec![ready(ConditionReason::InForce, message)])
+}
+
+/// While pods wait for a write.
+fn pending(tally: &Tally) -> Vec<Verdict> {
+    let PodCounts { pending, matched, .. } = tally.counts;
+    match &tally.failing {
+        Some(WriteError::Forbidden(error)) => stalled(
+            ConditionReason::Forbidden,
+            format!("{pending} of {matched} pods cannot be written: {error}; grant the operator patch on pods"),
+        ),
+        Some(error) => reconciling(
+            ConditionReason::WriteFailed,
+            format!("{pending} of {matched} pods cannot be written, which is tried again: {error}"),
+        ),
+        None => reconciling(ConditionReason::Progressing, format!("{pending} of {matched} pods are being written")),
+    }
+}
+
+fn ready(reason: ConditionReason, message: String) -> Verdict {
+    Verdict { kind: ConditionType::Ready, status: "True", reason, message }
+}
+
+/// Not ready, and work is under way.
+fn reconciling(reason: ConditionReason, message: String) -> Vec<Verdict> {
+    not_ready(ConditionType::Reconciling, reason, message)
+}
+
+/// Not ready, until somebody acts.
+fn stalled(reason: ConditionReason, message: String) -> Vec<Verdict> {
+    not_ready(ConditionType::Stalled, reason, message)
+}
+
+fn not_ready(also: ConditionType, reason: ConditionReason, message: String) -> Vec<Verdict> {
+    vec![
+        Verdict { kind: also, status: "True", reason, message: message.clone() },
+        Verdict { kind: ConditionType::Ready, status: "False", reason, message },
+    ]
 }
 
 /// "1 pod", "2 pods"

@@ -2,6 +2,8 @@
 //! was decided. It does no I/O and reads no clock: observations go in, decisions come out.
 
 mod carried;
+mod pods;
+mod policies;
 mod selectors;
 mod sources;
 #[cfg(test)]
@@ -12,19 +14,19 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use podpolicy_api::PodPolicyStatus;
-use podpolicy_engine::{Conflict, Life, MetadataPlan, NamespaceFacts, Outcome, Pod, PodTemplate, Policy, PolicyId, PolicyKind, Program};
+use podpolicy_engine::{NamespaceFacts, PodTemplate, Policy, PolicyId, PolicyKind, Program};
 
 use crate::{
-    apply::{PodPatch, WriteError},
+    admission::AdmissionState,
     config::Config,
     observe::{Key, Observation, Observed, What},
     source::{Source, Watchable},
 };
 
 use carried::Carried;
+pub(crate) use pods::PodSlot;
+pub(crate) use policies::PolicySlot;
 use selectors::{Selectors, Touched};
 use sources::Sources;
 
@@ -39,7 +41,11 @@ pub(crate) struct World {
     selectors: Selectors,
     carried: Carried,
     facts: HashMap<String, Arc<NamespaceFacts>>,
-    program: Program,
+    program: Arc<Program>,
+    /// Whether nobody has taken the program since it was made.
+    is_program_new: bool,
+    /// How policies stand at creation.
+    admission: Arc<AdmissionState>,
     stale: Stale,
     undecided: BTreeSet<Key>,
     changed_policies: HashSet<PolicyId>,
@@ -60,24 +66,6 @@ enum Affected {
     None,
     Namespaces(HashSet<String>),
     All,
-}
-
-/// A policy, and how it stands.
-pub(crate) struct PolicySlot {
-    pub(crate) uid: String,
-    resource_version: String,
-    pub(crate) generation: Option<i64>,
-    pub(crate) status: PodPolicyStatus,
-    pub(crate) policy: Arc<Policy>,
-    members: BTreeSet<Key>,
-}
-
-/// A pod, and what was decided about it.
-pub(crate) struct PodSlot {
-    pub(crate) pod: Pod,
-    pub(crate) outcome: Outcome,
-    /// Why the last write failed.
-    pub(crate) failure: Option<WriteError>,
 }
 
 /// A pod that was decided anew.
@@ -110,7 +98,9 @@ impl World {
             selectors: Selectors::default(),
             carried: Carried::default(),
             facts: HashMap::new(),
-            program,
+            program: Arc::new(program),
+            is_program_new: false,
+            admission: Arc::new(AdmissionState::Off),
             stale: Stale { program: true, ..Stale::default() },
             undecided: BTreeSet::new(),
             changed_policies: HashSet::new(),
@@ -166,71 +156,14 @@ impl World {
             .collect()
     }
 
+    /// The program, if it was made anew since it was last taken.
+    pub(crate) fn take_new_program(&mut self) -> Option<Arc<Program>> {
+        std::mem::take(&mut self.is_program_new).then(|| Arc::clone(&self.program))
+    }
+
     /// Whether pods wait for a decision.
     pub(crate) fn has_undecided(&self) -> bool {
         !self.undecided.is_empty()
-    }
-
-    /// The write that a pod needs now; none when it needs nothing, and while it waits for a decision: what was decided about it does not
-    /// hold for what it has become since.
-    pub(crate) fn patch_for(&self, key: &Key) -> Option<PodPatch> {
-        let slot = self.pods.get(key).filter(|_| !self.undecided.contains(key))?;
-        (!slot.outcome.metadata.is_empty()).then(|| PodPatch::new(&slot.pod, &slot.outcome.metadata))
-    }
-
-    /// Takes in the metadata of a pod that a write returned. The watch will say the same, but later.
-    pub(crate) fn written(&mut self, key: &Key, metadata: ObjectMeta) {
-        let Some(slot) = self.pods.get_mut(key) else { return };
-        slot.failure = None;
-        if metadata.uid.as_ref() != Some(&slot.pod.uid) {
-            return;
-        }
-        let pod = Pod {
-            resource_version: metadata.resource_version.unwrap_or_default(),
-            labels: metadata.labels.unwrap_or_default(),
-            annotations: metadata.annotations.unwrap_or_default(),
-            life: if metadata.deletion_timestamp.is_some() { Life::Untouchable } else { slot.pod.life },
-            ..slot.pod.clone()
-        };
-        self.apply_pod(pod);
-    }
-
-    /// Notes that a write failed.
-    pub(crate) fn write_failed(&mut self, key: &Key, error: WriteError) {
-        if let Some(slot) = self.pods.get_mut(key) {
-            slot.failure = Some(error);
-            self.changed_policies.extend(slot.outcome.verdicts.iter().map(|verdict| verdict.policy.id().clone()));
-        }
-    }
-
-    /// Takes the policies whose status may have changed.
-    pub(crate) fn take_changed_policies(&mut self) -> Vec<PolicyId> {
-        self.changed_policies.drain().collect()
-    }
-
-    /// A policy and its pods.
-    pub(crate) fn policy<'a>(&'a self, id: &PolicyId) -> Option<(&'a PolicySlot, impl Iterator<Item = (&'a Key, &'a PodSlot)> + use<'a>)> {
-        let slot = self.policies.get(id)?;
-        Some((slot, slot.members.iter().filter_map(|key| self.pods.get_key_value(key))))
-    }
-
-    /// Takes in the policy that a write of its status returned.
-    pub(crate) fn status_written(&mut self, policy: Observed) {
-        match policy {
-            Observed::PodPolicy(policy)
-                if self.is_known(&PolicyId::namespaced(policy.namespace().unwrap_or_default(), policy.name_any())) =>
-            {
-                self.apply_policy(Policy::from_namespaced(&policy), policy.metadata, policy.status);
-            }
-            Observed::ClusterPodPolicy(policy) if self.is_known(&PolicyId::cluster(policy.name_any())) => {
-                self.apply_policy(Policy::from_cluster(&policy), policy.metadata, policy.status);
-            }
-            _ => {}
-        }
-    }
-
-    fn is_known(&self, id: &PolicyId) -> bool {
-        self.policies.contains_key(id)
     }
 
     /// How many pods and policies are known.
@@ -256,115 +189,6 @@ impl World {
                     let touched = self.selectors.apply(kind, &object);
                     self.selectors_changed(touched, &Key::of(&object).namespace);
                 }
-            }
-        }
-    }
-
-    fn apply_policy(&mut self, policy: Policy, metadata: ObjectMeta, status: Option<PodPolicyStatus>) {
-        let id = policy.id().clone();
-        if metadata.deletion_timestamp.is_some() {
-            self.remove_policy(&id);
-            return;
-        }
-        let (uid, generation) = (metadata.uid.unwrap_or_default(), metadata.generation);
-        let resource_version = metadata.resource_version.unwrap_or_default();
-        let status = status.unwrap_or_default();
-        match self.policies.get_mut(&id) {
-            Some(slot) if is_older(&resource_version, &slot.resource_version) => return,
-            Some(slot) if slot.uid == uid && *slot.policy == policy => {
-                slot.generation = generation;
-                slot.resource_version = resource_version;
-                slot.status = status;
-            }
-            Some(_) | None => {
-                let policy = Arc::new(policy);
-                self.policy_changed(&policy);
-                let members = self.policies.remove(&id).map(|slot| slot.members).unwrap_or_default();
-                self.policies.insert(id.clone(), PolicySlot { uid, resource_version, generation, status, policy, members });
-            }
-        }
-        self.changed_policies.insert(id);
-    }
-
-    fn remove_policy(&mut self, id: &PolicyId) {
-        if let Some(slot) = self.policies.remove(id) {
-            self.undecided.extend(slot.members);
-            self.policy_changed(&slot.policy);
-        }
-    }
-
-    /// The policy as it is now makes a new program. Only pods that it concerns, or did, are decided anew.
-    fn policy_changed(&mut self, policy: &Policy) {
-        self.stale.program = true;
-        let id = policy.id();
-        self.undecided.extend(self.policies.get(id).iter().flat_map(|before| &before.members).cloned());
-        let concerned = self.pods_in_scope(id).filter(|(_, slot)| policy.may_concern(&slot.pod)).map(|(key, _)| key.clone());
-        let concerned: Vec<_> = concerned.collect();
-        self.undecided.extend(concerned);
-    }
-
-    /// The pods of a namespace, or all for a cluster-scoped policy.
-    fn pods_in_scope(&self, id: &PolicyId) -> impl Iterator<Item = (&Key, &PodSlot)> {
-        let from = Key { namespace: id.namespace.clone(), name: String::new() };
-        let namespace = id.namespace.clone();
-        let is_namespaced = match id.kind {
-            PolicyKind::PodPolicy => true,
-            PolicyKind::ClusterPodPolicy => false,
-        };
-        self.pods.range(from..).take_while(move |(key, _)| !is_namespaced || key.namespace == namespace)
-    }
-
-    fn apply_pod(&mut self, mut pod: Pod) {
-        let key = Key { namespace: pod.namespace.clone(), name: pod.name.clone() };
-        if let Some(slot) = self.pods.get(&key) {
-            if is_older(&pod.resource_version, &slot.pod.resource_version) {
-                return;
-            }
-            if is_same_but_version(&pod, &slot.pod) {
-                if let Some(slot) = self.pods.get_mut(&key) {
-                    slot.pod.resource_version = pod.resource_version;
-                }
-                return;
-            }
-        }
-        pod.template = self.shared(pod.template);
-        let appeared = self.carried.add(&pod);
-        self.carried_changed(&pod.namespace, &appeared);
-        let slot = PodSlot { pod, outcome: Outcome::default(), failure: None };
-        match self.pods.insert(key.clone(), slot) {
-            Some(old) => {
-                let vanished = self.carried.remove(&old.pod);
-                self.carried_changed(&old.pod.namespace, &vanished);
-                // What was decided stays until it is decided anew, so that memberships stay true.
-                if let Some(slot) = self.pods.get_mut(&key) {
-                    let is_another = old.pod.uid != slot.pod.uid;
-                    slot.outcome = old.outcome;
-                    slot.failure = old.failure;
-                    if is_another {
-                        slot.outcome.metadata = MetadataPlan::default();
-                        slot.failure = None;
-                    }
-                }
-            }
-            None => {
-                if !self.facts.contains_key(&key.namespace) {
-                    self.stale.facts.insert(key.namespace.clone());
-                }
-            }
-        }
-        self.undecided.insert(key);
-    }
-
-    fn remove_pod(&mut self, key: &Key) {
-        self.undecided.remove(key);
-        let Some(slot) = self.pods.remove(key) else { return };
-        let vanished = self.carried.remove(&slot.pod);
-        self.carried_changed(&slot.pod.namespace, &vanished);
-        for verdict in &slot.outcome.verdicts {
-            let id = verdict.policy.id();
-            if let Some(policy) = self.policies.get_mut(id) {
-                policy.members.remove(key);
-                self.changed_policies.insert(id.clone());
             }
         }
     }
@@ -430,18 +254,6 @@ impl World {
         }
     }
 
-    /// One copy of templates that pods share.
-    fn shared(&mut self, template: Arc<PodTemplate>) -> Arc<PodTemplate> {
-        if let Some(known) = self.templates.get(&template) {
-            return Arc::clone(known);
-        }
-        if self.templates.len() > 2 * self.pods.len() + 16 {
-            self.templates.retain(|template| Arc::strong_count(template) > 1);
-        }
-        self.templates.insert(Arc::clone(&template));
-        template
-    }
-
     /// Makes stale facts and the program anew.
     fn refresh(&mut self) {
         for namespace in std::mem::take(&mut self.stale.facts) {
@@ -461,7 +273,8 @@ impl World {
         }
         let policies: Vec<_> = self.policies.values().map(|slot| Arc::clone(&slot.policy)).collect();
         let settings = self.config.settings(self.sources.unseen_selectors(), self.sources.unseen_kinds());
-        self.program = Program::new(policies, self.facts.clone(), settings);
+        self.program = Arc::new(Program::new(policies, self.facts.clone(), settings));
+        self.is_program_new = true;
         match std::mem::take(&mut self.stale.pods) {
             Affected::None => {}
             Affected::All => self.undecided.extend(self.pods.keys().cloned()),
@@ -491,43 +304,6 @@ impl World {
             carried: self.carried.in_namespace(namespace),
         }
     }
-
-    /// Decides about a pod.
-    fn decide(&mut self, key: &Key) -> Option<Write> {
-        let slot = self.pods.get_mut(key)?;
-        let mut outcome = self.program.decide(&slot.pod);
-        // The values are in the pod or in the plan; memory is for many pods.
-        outcome.fields = Vec::new();
-        let write = if outcome.metadata.is_empty() {
-            slot.failure = None;
-            Write::None
-        } else if outcome.metadata == slot.outcome.metadata {
-            Write::Same
-        } else {
-            Write::New
-        };
-        let old = std::mem::replace(&mut slot.outcome, outcome);
-        let new = &slot.outcome;
-        for verdict in old.verdicts.iter().filter(|old| !new.verdicts.iter().any(|new| new.policy.id() == old.policy.id())) {
-            if let Some(policy) = self.policies.get_mut(verdict.policy.id()) {
-                policy.members.remove(key);
-            }
-            self.changed_policies.insert(verdict.policy.id().clone());
-        }
-        let same_conflicts = old.conflicts.iter().map(Conflict::key).eq(new.conflicts.iter().map(Conflict::key));
-        for verdict in &new.verdicts {
-            let id = verdict.policy.id();
-            if let Some(policy) = self.policies.get_mut(id) {
-                policy.members.insert(key.clone());
-            }
-            let same =
-                old.verdicts.iter().any(|old| old.policy.id() == id && old.state == verdict.state && old.findings == verdict.findings);
-            if !same || !same_conflicts {
-                self.changed_policies.insert(id.clone());
-            }
-        }
-        Some(write)
-    }
 }
 
 impl Affected {
@@ -538,16 +314,4 @@ impl Affected {
             Self::Namespaces(names) => _ = names.insert(namespace.to_owned()),
         }
     }
-}
-
-/// Whether a version of an object is older than the one that is known. Versions of one resource can be compared as numbers; where they
-/// cannot, the later message counts.
-fn is_older(version: &str, known: &str) -> bool {
-    let number = |version: &str| version.parse::<u64>().ok();
-    number(version).zip(number(known)).is_some_and(|(version, known)| version < known)
-}
-
-fn is_same_but_version(pod: &Pod, known: &Pod) -> bool {
-    let Pod { namespace: _, name: _, uid, resource_version: _, labels, annotations, life, template } = pod;
-    *uid == known.uid && *labels == known.labels && *annotations == known.annotations && *life == known.life && *template == known.template
 }

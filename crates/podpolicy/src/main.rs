@@ -1,9 +1,12 @@
 //! `podpolicy`, the operator and the command line in one binary. Data goes to stdout, messages to stderr.
 //! Exit codes: 0 fine, 1 differences or findings, 2 error.
 
+mod compile;
 mod crd;
 mod logging;
+mod policy_files;
 mod run;
+mod schema;
 
 use std::process::ExitCode;
 
@@ -23,12 +26,15 @@ enum Command {
     Run(run::Arguments),
     /// Print the CustomResourceDefinitions of both kinds
     Crd,
+    /// Print policies as MutatingAdmissionPolicy objects, for clusters without the operator (Kubernetes 1.36 and later)
+    Compile(compile::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Crd => crd::print(),
+        Command::Compile(arguments) => compile::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kube::{
     Client,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use podpolicy_controller::{Config, DEFAULT_EXCLUDED_NAMESPACES, Health, Metrics, Watched, serve};
+use podpolicy_controller::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Health, Metrics, Watched, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::logging::{self, LogFormat};
@@ -33,6 +33,10 @@ pub(crate) struct Arguments {
     /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
     #[arg(long, env = "PODPOLICY_PROTECT_KEYS", value_delimiter = ',', value_name = "KEY")]
     protect_keys: Vec<String>,
+
+    /// How pods are given their settings when they are created
+    #[arg(long, env = "PODPOLICY_ADMISSION", value_enum, default_value = "auto")]
+    admission: Admission,
 
     /// How many writes to pods may be under way at once
     #[arg(long, env = "PODPOLICY_CONCURRENCY", value_name = "NUMBER", default_value = "32")]
@@ -61,6 +65,30 @@ pub(crate) struct Arguments {
     /// The operator's own namespace, in which no ClusterPodPolicy acts
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "podpolicy-system")]
     own_namespace: String,
+}
+
+/// How pods are given their settings when they are created.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Admission {
+    /// By the API server itself where it can (Kubernetes 1.36 and later), by a webhook elsewhere
+    Auto,
+    /// By the API server itself, as MutatingAdmissionPolicy objects
+    Native,
+    /// By a webhook
+    Webhook,
+    /// Not at all: labels and annotations follow on the live pod, probes and the like do not
+    None,
+}
+
+impl From<Admission> for AdmissionMode {
+    fn from(admission: Admission) -> Self {
+        match admission {
+            Admission::Auto => Self::Auto,
+            Admission::Native => Self::Native,
+            Admission::Webhook => Self::Webhook,
+            Admission::None => Self::None,
+        }
+    }
 }
 
 /// Runs the operator until it is told to stop.
@@ -126,7 +154,13 @@ fn config(arguments: Arguments) -> Config {
     if DEFAULT_EXCLUDED_NAMESPACES.iter().all(|name| excluded_namespaces.contains(*name)) {
         excluded_namespaces.insert(arguments.own_namespace);
     }
-    Config { watched, concurrency: arguments.concurrency.get().into(), excluded_namespaces, protected_keys: given(arguments.protect_keys) }
+    Config {
+        watched,
+        concurrency: arguments.concurrency.get().into(),
+        excluded_namespaces,
+        protected_keys: given(arguments.protect_keys),
+        admission: arguments.admission.into(),
+    }
 }
 
 async fn client(arguments: &Arguments) -> Result<Client> {

@@ -143,6 +143,7 @@ fn title(field: &str, schema: &JSONSchemaProps) -> &'static str {
         "sleep" => "Sleep",
         "rollout" if has("phase") => "Rollout status",
         "rollout" => "Rollout",
+        "admission" => "Admission status",
         "conditions" => "Condition",
         "findings" => "Finding",
         "pods" => "Pod counts",

@@ -1,0 +1,196 @@
+//! Pods right from birth: the switch between the two backends, and what the loop learns of them. What pods are given is
+//! `podpolicy-admission`'s business; here it is brought to the API server.
+//!
+//! Everything here runs beside the loop, which never waits for it: programs go in, states come out.
+
+mod compiled;
+mod failures;
+mod force;
+mod native;
+mod objects;
+mod probe;
+mod scope;
+mod standing;
+mod steps;
+mod versions;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+use kube::Client;
+use podpolicy_engine::Program;
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
+
+use crate::{Config, config::AdmissionMode};
+
+use standing::Standings;
+pub(crate) use standing::{AdmissionState, AtCreation, Problem, Progress};
+
+/// The API that the native backend needs.
+const NATIVE_API: &str = "admissionregistration.k8s.io/v1";
+const NATIVE_RESOURCE: &str = "mutatingadmissionpolicies";
+
+/// How often an API server that does not serve the native API is asked again: it may have been upgraded.
+const ASK_AGAIN: Duration = Duration::from_mins(5);
+/// How long to wait before an API server that did not answer is asked again.
+const ASK_SOON: Duration = Duration::from_secs(5);
+
+/// The task that gives pods their settings when they are created. It ends when this is dropped. With several operators only the one that
+/// leads may start it.
+pub(crate) struct Admission {
+    programs: watch::Sender<Option<Arc<Program>>>,
+    states: watch::Receiver<Arc<AdmissionState>>,
+    task: JoinSet<()>,
+}
+
+impl Admission {
+    pub(crate) fn start(client: &Client, config: &Config) -> Self {
+        let (programs, received) = watch::channel(None);
+        let first = match config.admission {
+            AdmissionMode::None => AdmissionState::Off,
+            AdmissionMode::Auto | AdmissionMode::Native | AdmissionMode::Webhook => AdmissionState::Starting,
+        };
+        let (sender, states) = watch::channel(Arc::new(first));
+        let context = Context { client: client.clone(), scope: scope::Scope::of(&config.watched), programs: received, states: sender };
+        let mut task = JoinSet::new();
+        task.spawn(run(config.admission, context));
+        Self { programs, states, task }
+    }
+
+    /// Passes on a program that was made anew.
+    pub(crate) fn send(&self, program: Arc<Program>) {
+        self.programs.send_replace(Some(program));
+    }
+
+    /// The state now.
+    pub(crate) fn state(&mut self) -> Arc<AdmissionState> {
+        Arc::clone(&self.states.borrow_and_update())
+    }
+
+    /// Waits until the state is another, or the task panicked.
+    pub(crate) async fn changed(&mut self) -> Result<(), JoinError> {
+        loop {
+            tokio::select! {
+                Ok(()) = self.states.changed() => return Ok(()),
+                Some(ended) = self.task.join_next() => ended?,
+                else => std::future::pending::<()>().await,
+            }
+        }
+    }
+}
+
+/// What every backend works with.
+struct Context {
+    client: Client,
+    /// The objects that are the operator's to write and to remove.
+    scope: scope::Scope,
+    /// The programs, as they are made.
+    programs: watch::Receiver<Option<Arc<Program>>>,
+    /// What the loop is told.
+    states: watch::Sender<Arc<AdmissionState>>,
+}
+
+impl Context {
+    fn tell(&self, state: AdmissionState) {
+        self.states.send_replace(Arc::new(state));
+    }
+}
+
+/// Who gives pods their settings.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Backend {
+    Native,
+    Webhook,
+    None,
+    /// The native backend is asked for, and the API server does not serve what it needs.
+    NotServed,
+}
+
+fn choose(mode: AdmissionMode, is_served: bool) -> Backend {
+    match (mode, is_served) {
+        (AdmissionMode::Auto | AdmissionMode::Native, true) => Backend::Native,
+        (AdmissionMode::Auto, false) | (AdmissionMode::Webhook, _) => Backend::Webhook,
+        (AdmissionMode::Native, false) => Backend::NotServed,
+        (AdmissionMode::None, _) => Backend::None,
+    }
+}
+
+async fn run(mode: AdmissionMode, mut ctx: Context) {
+    let mut told = None;
+    loop {
+        let is_served = match is_native_served(&ctx.client).await {
+            Ok(is_served) => is_served,
+            Err(error) => {
+                tracing::debug!(%error, "could not ask the API server whether it serves {NATIVE_RESOURCE}");
+                tokio::time::sleep(ASK_SOON).await;
+                continue;
+            }
+        };
+        let backend = choose(mode, is_served);
+        if told.replace(backend) != Some(backend) {
+            log(backend);
+        }
+        match backend {
+            // Ends when the API server no longer serves it.
+            Backend::Native => native::run(&mut ctx).await,
+            Backend::Webhook => webhook(&ctx, is_served).await,
+            Backend::None => {
+                ctx.tell(AdmissionState::Off);
+                if is_served {
+                    write::remove_all(&ctx.client, &ctx.scope).await;
+                }
+                return;
+            }
+            Backend::NotServed => {
+                ctx.tell(AdmissionState::On(Standings::stuck(Problem::NotServed)));
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// The seam for the webhook: it is to serve the newest of `ctx.programs`, to tell `AdmissionState::On` with the backend `Webhook` once
+/// the API server asks it, and only then to remove what the native backend has left behind (`write::remove_all`).
+async fn webhook(ctx: &Context, is_native_served: bool) {
+    tracing::warn!("the webhook is not available in this version: pods get labels and annotations after they are created, and no more");
+    ctx.tell(AdmissionState::Off);
+    if is_native_served {
+        write::remove_all(&ctx.client, &ctx.scope).await;
+    }
+    tokio::time::sleep(ASK_AGAIN).await;
+}
+
+fn log(backend: Backend) {
+    match backend {
+        Backend::Native => tracing::info!("pods are given their settings at creation by the API server ({NATIVE_RESOURCE})"),
+        Backend::Webhook => tracing::info!("pods are given their settings at creation by the webhook"),
+        Backend::None => tracing::debug!("pods are given nothing at creation"),
+        Backend::NotServed => tracing::warn!("{}", Problem::NotServed),
+    }
+}
+
+async fn is_native_served(client: &Client) -> kube::Result<bool> {
+    match client.list_api_group_resources(NATIVE_API).await {
+        Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == NATIVE_RESOURCE)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_is_native_where_it_is_served_and_the_webhook_elsewhere() {
+        use AdmissionMode::{Auto, Native, None, Webhook};
+        let chosen = [(Auto, true), (Auto, false), (Native, true), (Native, false), (Webhook, true), (Webhook, false), (None, true)]
+            .map(|(mode, is_served)| choose(mode, is_served));
+        let wanted =
+            [Backend::Native, Backend::Webhook, Backend::Native, Backend::NotServed, Backend::Webhook, Backend::Webhook, Backend::None];
+        assert_eq!(chosen, wanted);
+    }
+}

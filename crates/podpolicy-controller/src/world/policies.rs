@@ -1,0 +1,122 @@
+//! The policies that are known, and which pods they select.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use podpolicy_api::PodPolicyStatus;
+use podpolicy_engine::{Policy, PolicyId, PolicyKind};
+
+use super::{PodSlot, World};
+use crate::{
+    admission::{AdmissionState, AtCreation},
+    observe::{Key, Observed, is_older},
+};
+
+/// A policy, and how it stands.
+pub(crate) struct PolicySlot {
+    pub(crate) uid: String,
+    resource_version: String,
+    pub(crate) generation: Option<i64>,
+    pub(crate) status: PodPolicyStatus,
+    pub(crate) policy: Arc<Policy>,
+    pub(super) members: BTreeSet<Key>,
+}
+
+impl World {
+    /// Takes the policies whose status may have changed.
+    pub(crate) fn take_changed_policies(&mut self) -> Vec<PolicyId> {
+        self.changed_policies.drain().collect()
+    }
+
+    /// A policy and its pods.
+    pub(crate) fn policy<'a>(&'a self, id: &PolicyId) -> Option<(&'a PolicySlot, impl Iterator<Item = (&'a Key, &'a PodSlot)> + use<'a>)> {
+        let slot = self.policies.get(id)?;
+        Some((slot, slot.members.iter().filter_map(|key| self.pods.get_key_value(key))))
+    }
+
+    /// Takes in the policy that a write of its status returned.
+    pub(crate) fn status_written(&mut self, policy: Observed) {
+        match policy {
+            Observed::PodPolicy(policy)
+                if self.is_known(&PolicyId::namespaced(policy.namespace().unwrap_or_default(), policy.name_any())) =>
+            {
+                self.apply_policy(Policy::from_namespaced(&policy), policy.metadata, policy.status);
+            }
+            Observed::ClusterPodPolicy(policy) if self.is_known(&PolicyId::cluster(policy.name_any())) => {
+                self.apply_policy(Policy::from_cluster(&policy), policy.metadata, policy.status);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_known(&self, id: &PolicyId) -> bool {
+        self.policies.contains_key(id)
+    }
+
+    pub(super) fn apply_policy(&mut self, policy: Policy, metadata: ObjectMeta, status: Option<PodPolicyStatus>) {
+        let id = policy.id().clone();
+        if metadata.deletion_timestamp.is_some() {
+            self.remove_policy(&id);
+            return;
+        }
+        let (uid, generation) = (metadata.uid.unwrap_or_default(), metadata.generation);
+        let resource_version = metadata.resource_version.unwrap_or_default();
+        let status = status.unwrap_or_default();
+        match self.policies.get_mut(&id) {
+            Some(slot) if is_older(&resource_version, &slot.resource_version) => return,
+            Some(slot) if slot.uid == uid && *slot.policy == policy => {
+                slot.generation = generation;
+                slot.resource_version = resource_version;
+                slot.status = status;
+            }
+            Some(_) | None => {
+                let policy = Arc::new(policy);
+                self.policy_changed(&policy);
+                let members = self.policies.remove(&id).map(|slot| slot.members).unwrap_or_default();
+                self.policies.insert(id.clone(), PolicySlot { uid, resource_version, generation, status, policy, members });
+            }
+        }
+        self.changed_policies.insert(id);
+    }
+
+    pub(super) fn remove_policy(&mut self, id: &PolicyId) {
+        if let Some(slot) = self.policies.remove(id) {
+            self.undecided.extend(slot.members);
+            self.policy_changed(&slot.policy);
+        }
+    }
+
+    /// The policy as it is now makes a new program. Only pods that it concerns, or did, are decided anew.
+    fn policy_changed(&mut self, policy: &Policy) {
+        self.stale.program = true;
+        let id = policy.id();
+        self.undecided.extend(self.policies.get(id).iter().flat_map(|before| &before.members).cloned());
+        let concerned = self.pods_in_scope(id).filter(|(_, slot)| policy.may_concern(&slot.pod)).map(|(key, _)| key.clone());
+        let concerned: Vec<_> = concerned.collect();
+        self.undecided.extend(concerned);
+    }
+
+    /// The pods of a namespace, or all for a cluster-scoped policy.
+    fn pods_in_scope(&self, id: &PolicyId) -> impl Iterator<Item = (&Key, &PodSlot)> {
+        let from = Key { namespace: id.namespace.clone(), name: String::new() };
+        let namespace = id.namespace.clone();
+        let is_namespaced = match id.kind {
+            PolicyKind::PodPolicy => true,
+            PolicyKind::ClusterPodPolicy => false,
+        };
+        self.pods.range(from..).take_while(move |(key, _)| !is_namespaced || key.namespace == namespace)
+    }
+
+    /// Takes in how policies stand at creation.
+    pub(crate) fn admission_changed(&mut self, state: Arc<AdmissionState>) {
+        let before = std::mem::replace(&mut self.admission, state);
+        let changed = self.policies.iter().filter(|(_, slot)| before.of(&slot.policy) != self.admission.of(&slot.policy));
+        self.changed_policies.extend(changed.map(|(id, _)| id.clone()));
+    }
+
+    /// How a policy stands at creation; nothing where pods are given nothing then.
+    pub(crate) fn at_creation(&self, slot: &PolicySlot) -> Option<AtCreation> {
+        Some(self.admission.of(&slot.policy)?.or_as_before(slot.status.admission.as_ref(), slot.generation))
+    }
+}

@@ -1,0 +1,93 @@
+//! `podpolicy compile`: prints the MutatingAdmissionPolicy objects of policies in files, for clusters without the operator. It asks no
+//! cluster.
+
+use std::{
+    collections::HashMap,
+    io::{ErrorKind, Write as _, stdout},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use podpolicy_admission::cel::{self, Compilation, Covers, Omission};
+use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
+use podpolicy_engine::{Exec, NamespaceFacts, Policy, PolicyKind, Program, Settings};
+
+use crate::policy_files::{self, PolicyFiles};
+
+/// What of the command line it reads.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// A file or folder with policies, or - for stdin; can be repeated
+    ///
+    /// Namespaces among the files say which labels they have, for ClusterPodPolicies with a namespaceSelector. All other kinds are
+    /// passed over.
+    #[arg(short, long = "policy", value_name = "POLICY", required = true, num_args = 1..)]
+    policies: Vec<PathBuf>,
+
+    /// The namespace of PodPolicies that name none
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    namespace: String,
+
+    /// Namespaces in which no ClusterPodPolicy acts, comma-separated
+    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", default_values = DEFAULT_EXCLUDED_NAMESPACES)]
+    exclude_namespaces: Vec<String>,
+}
+
+/// Prints the objects; what cannot be compiled is said on stderr.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let files = policy_files::read(&arguments.policies, &arguments.namespace)?;
+    let blind = blind_spots(&files);
+    let Compilation { units, omissions } = cel::compile(&program(files, &arguments.exclude_namespaces));
+    let mut text = String::new();
+    for unit in &units {
+        for object in [serde_saphyr::to_string(&unit.policy), serde_saphyr::to_string(&unit.binding)] {
+            text.push_str("---\n");
+            text.push_str(&object.with_context(|| format!("cannot write {} as YAML", unit.name))?);
+        }
+    }
+    warn(blind.into_iter().chain(omissions.iter().map(left_out)));
+    match stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn program(files: PolicyFiles, excluded_namespaces: &[String]) -> Program {
+    let facts = |labels| Arc::new(NamespaceFacts { labels, ..NamespaceFacts::default() });
+    let namespaces: HashMap<_, _> = files.namespaces.into_iter().map(|(name, labels)| (name, facts(labels))).collect();
+    let settings = Settings {
+        excluded_namespaces: excluded_namespaces.iter().cloned().collect(),
+        // Whoever applies the objects may mutate every pod anyway.
+        exec: Exec::Vouched,
+        ..Settings::default()
+    };
+    Program::new(files.policies.into_iter().map(Arc::new), namespaces, settings)
+}
+
+/// What the files do not say, and a cluster would.
+fn blind_spots(files: &PolicyFiles) -> Vec<String> {
+    let choosy = files.policies.iter().find(|policy| policy.namespace_selector().is_some());
+    let unknown = files.policies.iter().map(Policy::id).filter(|id| id.kind == PolicyKind::PodPolicy);
+    let unknown = unknown.map(|id| &id.namespace).find(|namespace| !files.namespaces.contains_key(*namespace));
+    let Some((choosy, unknown)) = choosy.zip(unknown) else { return Vec::new() };
+    vec![format!(
+        "{} selects namespaces by labels, and those of namespace {unknown} are not among the files: it counts as not selected; add the Namespace",
+        choosy.id()
+    )]
+}
+
+fn left_out(Omission { policy, covers, message }: &Omission) -> String {
+    match covers {
+        Covers::Namespace(namespace) => format!("{policy} is left out in namespace {namespace}: {message}"),
+        Covers::Others => format!("{policy} is left out: {message}"),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "messages of a command line go to stderr")]
+fn warn(messages: impl Iterator<Item = String>) {
+    for message in messages {
+        eprintln!("podpolicy: warning: {message}");
+    }
+}

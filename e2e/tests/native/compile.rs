@@ -1,0 +1,44 @@
+//! `podpolicy compile`: the objects without an operator.
+
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use podpolicy_e2e::objects::apply;
+use podpolicy_e2e::program;
+
+use crate::scene::{Scene, team};
+
+#[tokio::test]
+async fn compiled_objects_give_pods_their_settings_without_an_operator() -> anyhow::Result<()> {
+    let scene = Scene::set("compile").await?;
+    let folder = tempfile::tempdir()?;
+    let policy =
+        format!("{{ apiVersion: podpolicy.dev/v1alpha1, kind: PodPolicy, metadata: {{ name: standard }}, spec: {} }}", team("shop"));
+    std::fs::write(folder.path().join("policy.yaml"), policy)?;
+    let output = Command::new(program()?).args(["compile", "-n", scene.name(), "-p"]).arg(folder.path()).stdin(Stdio::null()).output()?;
+    let (objects, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
+    apply(&scene.client, "default", &objects).await.with_context(|| objects.clone())?;
+    scene.team_at_creation(Some("shop")).await?;
+    // An operator takes over what it finds, and knows that it is not wanted.
+    let _operator = scene.native().await?;
+    scene.wait_for_objects(false).await
+}
+
+#[test]
+fn mistakes_in_files_are_named_and_end_with_2() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("policy.yaml");
+    std::fs::write(
+        &file,
+        "---\n# nothing\n---\napiVersion: podpolicy.dev/v1alpha1\nkind: PodPolicy\nmetadata: {name: a}\nspec: {selector: {}, lables: {}}\n",
+    )?;
+    let output = Command::new(program()?).args(["compile", "-p"]).arg(&file).stdin(Stdio::null()).output()?;
+    let errors = String::from_utf8(output.stderr)?;
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert!(
+        errors.contains(&file.display().to_string()) && errors.contains("document 1 (PodPolicy a): spec.lables: unknown field"),
+        "{errors}"
+    );
+    Ok(())
+}
