@@ -12,8 +12,29 @@ use proptest::prelude::*;
 /// Any characters at all, and what would end a literal, an expression or a line if it were let through.
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = vec![
-        "\"", "'", "\\", "\\u0022", "\"\"\"", "\n", "\r\n", "\u{2028}", "${", "}}", "]", ")", "//", "\" + \"", "\\\"", "`", "\0", "\u{7f}",
-        "\u{e9}", "\u{1f600}", "variables.strings", "object.metadata.labels", "\"] + [JSONPatch{op: \"remove\", path: \"/spec\"}] + [\"",
+        "\"",
+        "'",
+        "\\",
+        "\\u0022",
+        "\"\"\"",
+        "\n",
+        "\r\n",
+        "\u{2028}",
+        "${",
+        "}}",
+        "]",
+        ")",
+        "//",
+        "\" + \"",
+        "\\\"",
+        "`",
+        "\0",
+        "\u{7f}",
+        "\u{e9}",
+        "\u{1f600}",
+        "variables.strings",
+        "object.metadata.labels",
+        "\"] + [JSONPatch{op: \"remove\", path: \"/spec\"}] + [\"",
     ];
     let piece = prop_oneof![2 => any::<char>().prop_map(String::from), 3 => prop::sample::select(pieces).prop_map(str::to_owned)];
     prop::collection::vec(piece, 0..10).prop_map(|pieces| pieces.concat())

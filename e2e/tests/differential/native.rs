@@ -99,7 +99,9 @@ fn unit(program: &Program) -> Option<Unit> {
 /// Whether the unit's binding leaves a namespace out by name.
 fn excludes(unit: &Unit, namespace: &str) -> bool {
     let selector = unit.binding.spec.as_ref().and_then(|spec| spec.match_resources.as_ref()?.namespace_selector.as_ref());
-    selector.and_then(|selector| selector.match_expressions.as_ref()).into_iter().flatten().any(|requirement| {
-        requirement.operator == "NotIn" && requirement.values.iter().flatten().any(|value| value == namespace)
-    })
+    selector
+        .and_then(|selector| selector.match_expressions.as_ref())
+        .into_iter()
+        .flatten()
+        .any(|requirement| requirement.operator == "NotIn" && requirement.values.iter().flatten().any(|value| value == namespace))
 }

@@ -57,12 +57,11 @@ pub struct Case {
 pub async fn differences(plane: &ControlPlane, backend: &impl Backend, cases: &[Case]) -> anyhow::Result<Vec<Vec<Pair>>> {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let client = plane.client();
-    let programs: Vec<_> = cases
-        .iter()
-        .map(|case| (format!("pair-{}", NUMBER.fetch_add(1, Ordering::Relaxed)), Arc::new(case.world.program())))
-        .collect();
+    let programs: Vec<_> =
+        cases.iter().map(|case| (format!("pair-{}", NUMBER.fetch_add(1, Ordering::Relaxed)), Arc::new(case.world.program()))).collect();
     let places = || cases.iter().zip(&programs).map(|(case, (namespace, program))| (case, namespace, program));
-    let pods = || places().flat_map(|(case, namespace, _)| (0..).zip(&case.pods).map(move |(number, pod)| (namespace, pod_named(number, pod))));
+    let pods =
+        || places().flat_map(|(case, namespace, _)| (0..).zip(&case.pods).map(move |(number, pod)| (namespace, pod_named(number, pod))));
     each(places(), |(case, namespace, _)| create_namespace(&client, namespace, &case.world.surroundings.namespace_labels)).await?;
     // What admission sees: the pod with the API server's defaults. No backend acts in the namespace yet.
     let defaulted = each(pods(), |(namespace, pod)| create(&client, namespace, pod, true)).await?;
@@ -92,7 +91,12 @@ fn compare(world: &World, program: &Program, defaulted: Result<Json, String>, st
     json_patch::patch(&mut predicted, &podpolicy_admission::patch(&pod, &creation)).context("the patch does not apply")?;
     let stored = match stored {
         Ok(stored) => comparable(stored),
-        Err(refusal) => return Ok(Pair::Different(format!("the API server refuses the pod: {refusal}\npolicies: {}\npod: {defaulted:#}", Json::from(world.policies.clone())))),
+        Err(refusal) => {
+            return Ok(Pair::Different(format!(
+                "the API server refuses the pod: {refusal}\npolicies: {}\npod: {defaulted:#}",
+                Json::from(world.policies.clone())
+            )));
+        }
     };
     let predicted = comparable(predicted);
     if stored == predicted {

@@ -159,9 +159,10 @@ impl Tables {
         }
         if let Some(seconds) = policy.grace_period {
             let row = [signed(number), seconds, signed(replaces)];
-            let is_hidden = self.grace_periods.iter().any(|first| {
-                covers(&self.selections, unsigned(first[0]), number) && first[1] >= seconds && first[2] <= row[2]
-            });
+            let is_hidden = self
+                .grace_periods
+                .iter()
+                .any(|first| covers(&self.selections, unsigned(first[0]), number) && first[1] >= seconds && first[2] <= row[2]);
             if !is_hidden {
                 self.grace_periods.push(row);
             }
@@ -210,7 +211,11 @@ impl Tables {
     }
 
     fn value(&mut self, value: &impl Serialize, how: usize) -> usize {
-        let value = if how == HIDES { Json::Object(serde_json::Map::new()) } else { serde_json::to_value(value).expect("settings have only strings for keys") };
+        let value = if how == HIDES {
+            Json::Object(serde_json::Map::new())
+        } else {
+            serde_json::to_value(value).expect("settings have only strings for keys")
+        };
         self.values.put(literal::value(&value))
     }
 

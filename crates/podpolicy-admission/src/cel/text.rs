@@ -91,7 +91,9 @@ pub(super) fn decisions(shape: &Shape) -> Vec<Variable> {
 /// Containers that may have probes and hooks: where they are, and which conditions on names hold.
 fn containers(globs: &str) -> String {
     let of = |list: &str, condition: &str| {
-        format!(r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c), "globs": dyn({globs})}})"#)
+        format!(
+            r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c), "globs": dyn({globs})}})"#
+        )
     };
     format!("{} + {}", of("containers", "true"), of("initContainers", r#"c.?restartPolicy.orValue("") == "Always""#))
 }

@@ -23,10 +23,10 @@ use podpolicy_engine::Program;
 use tokio::sync::watch;
 
 pub use certificate::Lifetimes;
-pub use options::{CONFIGURATION_NAME, Certificates, Endpoint, EndpointError, FailurePolicy, Options};
+pub use options::{CONFIGURATION_NAME, Certificates, Endpoint, EndpointError, FailurePolicy, Options, configuration_name};
 pub use review::{ReviewError, answer};
 pub use server::{Limits, ServeError};
-pub use upkeep::{State, UpkeepError, maintain, remove};
+pub use upkeep::{State, UpkeepError, is_configured, maintain, remove};
 
 use server::{Handler, Refusal};
 

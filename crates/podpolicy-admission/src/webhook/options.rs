@@ -1,6 +1,6 @@
 //! How the webhook is configured. Values only, checked when they are made.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf};
 
 use hyper::Uri;
 use rustls::pki_types::ServerName;
@@ -12,6 +12,16 @@ use super::{
 
 /// The name of the MutatingWebhookConfiguration, unless another is chosen.
 pub const CONFIGURATION_NAME: &str = "podpolicy";
+
+/// The name of the MutatingWebhookConfiguration of an operator that acts in these namespaces only.
+pub fn configuration_name(namespaces: &BTreeSet<String>) -> String {
+    let mut names = namespaces.iter();
+    let first = names.next().map_or("none", String::as_str);
+    match names.count() {
+        0 => format!("{CONFIGURATION_NAME}-{first}"),
+        more => format!("{CONFIGURATION_NAME}-{first}-and-{more}-more"),
+    }
+}
 
 /// How the webhook is served, and how API servers are told of it.
 #[derive(Clone, Debug)]

@@ -46,6 +46,8 @@ pub struct State {
     /// The program that the configuration was last right for: its namespaces are asked about. API servers see a change within a second or
     /// so. None before it is right for the first time, and where another replica leads.
     pub in_force: Option<Arc<Program>>,
+    /// When the configuration was last changed by this replica: only then API servers have something to see.
+    pub written: Option<std::time::Instant>,
     /// Why it is not right for the newest program, and what to do; none if it is right.
     pub problem: Option<String>,
 }
@@ -128,6 +130,14 @@ pub async fn maintain(
     }
 }
 
+/// Whether API servers have been told of the operator's webhook, as far as can be seen.
+pub async fn is_configured(client: &Client, name: &str) -> bool {
+    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    call(|| format!("get MutatingWebhookConfiguration {name}"), api.get_opt(name))
+        .await
+        .is_ok_and(|live| live.is_some_and(|live| is_own(&live)))
+}
+
 /// Takes the configuration away, if it is the operator's: from then on no API server asks the webhook.
 pub async fn remove(client: Client, name: &str) -> Result<(), UpkeepError> {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client);
@@ -148,7 +158,7 @@ async fn remove_until_done(client: &Client, name: &str, state: &watch::Sender<St
     let mut wait = Duration::from_secs(1);
     while let Err(error) = remove(client.clone(), name).await {
         tracing::warn!(%error, "could not take the webhook's configuration away");
-        state.send_replace(State { in_force: None, problem: Some(error.to_string()) });
+        state.send_modify(|state| state.problem = Some(error.to_string()));
         sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
@@ -180,6 +190,7 @@ struct Upkeep<'a> {
     live: Seen<MutatingWebhookConfiguration>,
     /// The bundle that API servers have been told, and since when.
     published: Option<(Vec<u8>, Timestamp)>,
+    written: Option<std::time::Instant>,
     /// What is wrong with what is watched.
     troubles: BTreeMap<Source, String>,
     failures: u32,
@@ -256,6 +267,7 @@ impl<'a> Upkeep<'a> {
             files: None,
             live: Seen::NotYet,
             published: None,
+            written: None,
             troubles: BTreeMap::new(),
             failures: 0,
         }
@@ -361,7 +373,8 @@ impl<'a> Upkeep<'a> {
         {
             self.published = Some((bundle, now));
         }
-        self.state.send_replace(State { in_force: Some(program), problem: self.troubles.values().next().cloned() });
+        let problem = self.troubles.values().next().cloned();
+        self.state.send_replace(State { in_force: Some(program), written: self.written, problem });
         Ok(self.wait(now))
     }
 
@@ -444,6 +457,7 @@ impl<'a> Upkeep<'a> {
                 let applied = call(doing, self.configurations.patch(name, &params, &Patch::Apply(&wanted))).await?;
                 let is_kept = is_as_wanted(&applied, &wanted);
                 self.live = Some(applied).into();
+                self.written = Some(std::time::Instant::now());
                 if !is_kept {
                     return Err(UpkeepError::ChangedBack(name.clone()));
                 }

@@ -83,9 +83,11 @@ impl Compiled {
             } }),
         ];
         for wanted in wanted {
-            let is_there = values.as_array().into_iter().flatten().any(|value| {
-                wanted.as_object().into_iter().flatten().all(|(handler, wanted)| value.get(handler) == Some(wanted))
-            });
+            let is_there = values
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|value| wanted.as_object().into_iter().flatten().all(|(handler, wanted)| value.get(handler) == Some(wanted)));
             if !is_there {
                 return Err(format!("{wanted} is not among the values {values}"));
             }
@@ -95,7 +97,8 @@ impl Compiled {
 
     /// What a table evaluates to: literals only, so that nothing else has to be known.
     fn evaluate(&self, name: &str) -> Result<Json, String> {
-        let (_, expression) = self.variables.iter().find(|(known, _)| known == name).ok_or_else(|| format!("there is no variable {name}"))?;
+        let (_, expression) =
+            self.variables.iter().find(|(known, _)| known == name).ok_or_else(|| format!("there is no variable {name}"))?;
         let program = Cel::compile(expression).map_err(|error| format!("{name} is no CEL: {error}\n{expression}"))?;
         let mut context = Context::default();
         context.add_function("dyn", |value: Value| -> Result<Value, ExecutionError> { Ok(value) });

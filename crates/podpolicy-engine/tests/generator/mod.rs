@@ -157,7 +157,12 @@ fn policy() -> impl Strategy<Value = Json> {
     let identity = (place, select(vec!["one", "two", "three", "four"]), created);
     let namespaces = prop::option::weighted(0.3, selector(&["env"], &["prod", "test"]));
     let how = (-1..=1, prop::bool::ANY, prop::bool::weighted(0.2), prop::bool::ANY);
-    let what = (map(&LABELS, &VALUES, 0..4), map(&ANNOTATIONS, &TEXTS, 0..3), prop::option::weighted(0.4, select(vec![10, 30, 60])), vec(rule(), 0..3));
+    let what = (
+        map(&LABELS, &VALUES, 0..4),
+        map(&ANNOTATIONS, &TEXTS, 0..3),
+        prop::option::weighted(0.4, select(vec![10, 30, 60])),
+        vec(rule(), 0..3),
+    );
     (identity, selector(&LABELS, &VALUES), namespaces, how, what).prop_map(|(identity, selector, namespaces, how, what)| {
         let ((place, name, created), (priority, replaces, audits, allows), (labels, annotations, grace, rules)) = (identity, how, what);
         let mut spec = json!({
@@ -198,7 +203,11 @@ fn selector(keys: &[&'static str], values: &[&'static str]) -> impl Strategy<Val
     prop_oneof![2 => Just(json!({})), 2 => equal, 2 => with_values, 1 => without, 1 => both]
 }
 
-fn map(keys: &[&'static str], values: &[&'static str], size: std::ops::Range<usize>) -> impl Strategy<Value = BTreeMap<String, String>> + use<> {
+fn map(
+    keys: &[&'static str],
+    values: &[&'static str],
+    size: std::ops::Range<usize>,
+) -> impl Strategy<Value = BTreeMap<String, String>> + use<> {
     let entries = (select(keys.to_vec()), select(values.to_vec())).prop_map(|(key, value)| (key.to_owned(), value.to_owned()));
     vec(entries, size).prop_map(|entries| entries.into_iter().collect())
 }
