@@ -15,6 +15,7 @@ mod cluster;
 mod generator;
 mod native;
 mod pair;
+mod webhook;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,13 @@ async fn native_admission_gives_the_pod_that_the_engine_predicts() -> anyhow::Re
     let plane = ControlPlane::start(Options { crds: true, controller_manager: false }).await?;
     let backend = native::Native::new(plane.client());
     compare(&plane, &backend, "native").await
+}
+
+#[tokio::test]
+async fn webhook_gives_the_pod_that_the_engine_predicts() -> anyhow::Result<()> {
+    let plane = ControlPlane::start(Options { crds: true, controller_manager: false }).await?;
+    let backend = webhook::Webhook::start(plane.client()).await?;
+    compare(&plane, &backend, "webhook").await
 }
 
 /// Compares pair after pair, a batch at a time.
