@@ -21,6 +21,8 @@ use super::{
 pub(super) struct Force {
     /// The digests of the units that are, by name.
     digests: BTreeMap<String, String>,
+    /// Units that were removed since they were last seen to be out of force.
+    leaving: BTreeSet<String>,
     /// Whether everything was asked once.
     is_known: bool,
     versions: Versions,
@@ -31,6 +33,16 @@ pub(super) struct Force {
 impl Force {
     pub(super) fn digests(&self) -> &BTreeMap<String, String> {
         &self.digests
+    }
+
+    /// Units that were removed and may still be in force.
+    pub(super) fn leaving(&self) -> &BTreeSet<String> {
+        &self.leaving
+    }
+
+    /// Notes that a unit was removed.
+    pub(super) fn removed(&mut self, name: &str) {
+        self.leaving.insert(name.to_owned());
     }
 
     /// Whether everything was asked once.
@@ -61,7 +73,8 @@ impl Force {
     }
 
     fn awaited<'a>(&'a self, compiled: &'a Compiled) -> impl Iterator<Item = &'a str> {
-        let missing = compiled.wanted.keys().filter(|name| self.digest(name) != compiled.digest(name));
+        let is_missing = |name: &str| self.leaving.contains(name) || self.digest(name) != compiled.digest(name);
+        let missing = compiled.wanted.keys().filter(move |name| is_missing(name));
         let left_over = self.digests.keys().filter(|name| !compiled.wanted.contains_key(*name));
         missing.chain(left_over).map(String::as_str)
     }
@@ -77,7 +90,7 @@ impl Force {
         let mut is_all_asked = false;
         for (id, _) in &found {
             match id.kind {
-                PolicyKind::PodPolicy => _ = asked.insert(id.namespace.as_str()),
+                PolicyKind::PodPolicy => _ = asked.insert(id.namespace.clone()),
                 PolicyKind::ClusterPodPolicy => is_all_asked = true,
             }
         }
@@ -93,12 +106,15 @@ impl Force {
         self.is_known |= is_complete;
         let old = std::mem::replace(&mut self.digests, digests);
         self.fall(compiled, &old);
-        old != self.digests || was_known != self.is_known
+        let is_asked = |name: &str| is_all_asked || namespace_of(name).is_some_and(|namespace| asked.contains(namespace));
+        let left: Vec<_> = self.leaving.iter().filter(|name| is_asked(name) && !self.digests.contains_key(*name)).cloned().collect();
+        self.leaving.retain(|name| !left.contains(name));
+        !left.is_empty() || old != self.digests || was_known != self.is_known
     }
 
     /// Policies no longer stand when a unit that they are in was in force and is not any more.
     fn fall(&mut self, compiled: &Compiled, before: &BTreeMap<String, String>) {
-        for name in before.keys().filter(|name| !self.digests.contains_key(*name)) {
+        for name in before.keys().filter(|name| !self.digests.contains_key(*name) && !self.leaving.contains(*name)) {
             for id in compiled.units.get(name).iter().flat_map(|unit| &unit.policies) {
                 self.standing.remove(id);
             }
@@ -129,7 +145,9 @@ impl Force {
         }
         let names: BTreeSet<_> = compiled.wanted.keys().chain(self.digests.keys()).collect();
         let not_yet = names.into_iter().find(|name| {
-            let unit = UnitInForce { name, in_force: self.digest(name), should_have: compiled.has(name, policy.id()) };
+            let should_have = compiled.has(name, policy.id());
+            let in_force = self.digest(name).filter(|_| !(should_have && self.leaving.contains(*name)));
+            let unit = UnitInForce { name, in_force, should_have };
             !self.versions.is_true_to(policy, &unit)
         });
         let Some(name) = not_yet else { return Progress::InForce };

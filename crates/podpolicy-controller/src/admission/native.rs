@@ -21,7 +21,7 @@ use super::{
     scope::{OTHERS, Scope},
     standing::{AdmissionState, Problem},
     steps::{Scene, Step, steps},
-    write::{self, Taken},
+    write::{self, Taken, Written},
 };
 use crate::{apply::WriteError, observe::Failure};
 
@@ -202,6 +202,7 @@ impl Native {
             wanted: &self.compiled.wanted,
             present: &self.objects.present(),
             in_force: self.force.digests(),
+            leaving: self.force.leaving(),
             refused: &self.failures.refused(),
             is_handed_over: now.duration_since(self.others_written) >= HAND_OVER,
         };
@@ -216,6 +217,10 @@ impl Native {
             self.others_written = Instant::now();
         }
         for written in written {
+            match &written {
+                Written::Policy(_) | Written::Binding(_) => {}
+                Written::NoPolicy(name) | Written::NoBinding(name) => self.force.removed(name),
+            }
             self.objects.written(written);
         }
         match (result, &step) {
