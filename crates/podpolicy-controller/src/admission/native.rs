@@ -140,6 +140,7 @@ impl Native {
             self.compile_at = None;
             self.compile(program).await;
         }
+        self.force.forget_lost(Instant::now());
         if self.objects.is_listed() && self.compiled.program.is_some() {
             self.write().await;
             if self.probe().await {
@@ -202,7 +203,7 @@ impl Native {
             wanted: &self.compiled.wanted,
             present: &self.objects.present(),
             in_force: self.force.digests(),
-            leaving: self.force.leaving(),
+            unclear: &self.force.unclear(&self.compiled),
             refused: &self.failures.refused(),
             is_handed_over: now.duration_since(self.others_written) >= HAND_OVER,
         };
@@ -218,7 +219,11 @@ impl Native {
         }
         for written in written {
             match &written {
-                Written::Policy(_) | Written::Binding(_) => {}
+                Written::Policy(_) => {
+                    let digest = self.compiled.digest(name).unwrap_or_default();
+                    self.force.written(name, digest, Instant::now());
+                }
+                Written::Binding(_) => {}
                 Written::NoPolicy(name) | Written::NoBinding(name) => self.force.removed(name),
             }
             self.objects.written(written);

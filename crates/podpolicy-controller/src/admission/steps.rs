@@ -29,8 +29,9 @@ pub(super) struct Scene<'a> {
     pub(super) present: &'a BTreeMap<String, Present>,
     /// The digests of the units that are in force.
     pub(super) in_force: &'a BTreeMap<String, String>,
-    /// Units that were removed and may still be in force: until they are not, nobody can tell whether they are in force anew.
-    pub(super) leaving: &'a BTreeSet<String>,
+    /// Units of which nobody can tell whether they are in force as they should be: they were removed or changed and are wanted as they
+    /// were, and that has not come through yet. Until it has they are left alone.
+    pub(super) unclear: &'a BTreeSet<String>,
     /// Units that the API server refuses: nobody waits for them.
     pub(super) refused: &'a BTreeSet<String>,
     /// Whether the binding of all others was written so long ago that every API server knows it: nothing tells.
@@ -58,7 +59,7 @@ impl Step {
 pub(super) fn steps(scene: &Scene<'_>) -> Vec<Step> {
     let present = |name: &str| scene.present.get(name).copied().unwrap_or_default();
     let may_let_go = own_units_stand(scene);
-    let apply = scene.wanted.iter().filter(|(name, _)| !scene.leaving.contains(*name)).filter_map(|(name, wanted)| {
+    let apply = scene.wanted.iter().filter(|(name, _)| !scene.unclear.contains(*name)).filter_map(|(name, wanted)| {
         let found = present(name);
         let is_held_back = name == OTHERS && found.binding.is_some() && !may_let_go;
         let (policy, binding) = (found.policy != Some(wanted.policy), found.binding != Some(wanted.binding) && !is_held_back);
@@ -83,7 +84,7 @@ fn own_units_stand(scene: &Scene<'_>) -> bool {
 }
 
 fn stands(scene: &Scene<'_>, name: &str, wanted: &Wanted) -> bool {
-    !scene.leaving.contains(name) && scene.in_force.get(name) == Some(&wanted.digest)
+    !scene.unclear.contains(name) && scene.in_force.get(name) == Some(&wanted.digest)
 }
 
 #[cfg(test)]
@@ -99,7 +100,7 @@ mod tests {
         wanted: BTreeMap<String, Wanted>,
         present: BTreeMap<String, Present>,
         in_force: BTreeMap<String, String>,
-        leaving: BTreeSet<String>,
+        unclear: BTreeSet<String>,
         refused: BTreeSet<String>,
         is_handed_over: bool,
     }
@@ -127,7 +128,7 @@ mod tests {
         }
 
         fn removed(mut self, name: &str) -> Self {
-            self.leaving.insert(name.to_owned());
+            self.unclear.insert(name.to_owned());
             self
         }
 
@@ -138,8 +139,8 @@ mod tests {
 
         #[track_caller]
         fn gives(self, wanted: &[Step]) {
-            let Self { wanted: units, present, in_force, leaving, refused, is_handed_over } = &self;
-            let scene = Scene { wanted: units, present, in_force, leaving, refused, is_handed_over: *is_handed_over };
+            let Self { wanted: units, present, in_force, unclear, refused, is_handed_over } = &self;
+            let scene = Scene { wanted: units, present, in_force, unclear, refused, is_handed_over: *is_handed_over };
             assert_eq!(steps(&scene), wanted);
         }
     }
