@@ -7,5 +7,6 @@
 
 pub mod cel;
 mod patch;
+pub mod webhook;
 
 pub use patch::patch;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use podpolicy_admission::webhook;
 use podpolicy_engine::{Exec, PolicyKind, Settings};
 
 /// The namespaces of Kubernetes itself, in which no ClusterPodPolicy acts by default.
@@ -20,6 +21,8 @@ pub struct Config {
     pub protected_keys: BTreeSet<String>,
     /// How pods are given their settings when they are created.
     pub admission: AdmissionMode,
+    /// The webhook; none where API servers could not reach it.
+    pub webhook: Option<webhook::Options>,
 }
 
 /// How pods are given their settings when they are created.
@@ -54,11 +57,21 @@ impl Default for Config {
             excluded_namespaces: DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into(),
             protected_keys: BTreeSet::new(),
             admission: AdmissionMode::None,
+            webhook: None,
         }
     }
 }
 
 impl Config {
+    /// The name of the webhook's configuration. An operator of some namespaces only shares the cluster with others.
+    pub(crate) fn webhook_name(&self) -> String {
+        match (&self.webhook, &self.watched) {
+            (Some(options), _) => options.name.clone(),
+            (None, Watched::Cluster) => webhook::CONFIGURATION_NAME.to_owned(),
+            (None, Watched::Namespaces(names)) => webhook::configuration_name(names),
+        }
+    }
+
     /// What the engine must know of it. Nothing vouches for the authors of policies yet, so that commands are refused.
     pub(crate) fn settings(&self, unseen_selectors: BTreeSet<String>, unseen_kinds: BTreeSet<PolicyKind>) -> Settings {
         Settings {

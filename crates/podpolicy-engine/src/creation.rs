@@ -4,7 +4,7 @@
 //! Admission can pass over one pod several times, because others change it in between. Each pass leaves alone what an earlier one
 //! recorded, so that passing again changes nothing, and adds what has become due since: a container that was injected, say.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value as Json;
 
@@ -54,6 +54,32 @@ impl Creation {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.metadata.is_empty() && self.settings.is_empty()
+    }
+
+    /// Makes the pod what the API server stores once all of it is written.
+    pub fn apply(&self, pod: &mut Pod) {
+        self.metadata.apply(pod);
+        if self.settings.is_empty() {
+            return;
+        }
+        let template = Arc::make_mut(&mut pod.template);
+        for Setting { field, value } in &self.settings {
+            match (field, value) {
+                (Field::GracePeriod, Value::Seconds(seconds)) => template.grace_period = *seconds,
+                (Field::Probe { container, kind }, Value::Probe(probe)) => {
+                    if let Some(container) = template.container_mut(container) {
+                        *container.probe_mut(*kind) = Some((**probe).clone());
+                    }
+                }
+                (Field::Hook { container, kind }, Value::Hook(hook)) => {
+                    if let Some(container) = template.container_mut(container) {
+                        *container.hook_mut(*kind) = Some((**hook).clone());
+                        container.has_lifecycle = true;
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 }
 

@@ -32,7 +32,9 @@ impl Scene<'_> {
         self.settled.is_some_and(|record| match field {
             Field::Label(key) => record.labels.contains_key(key),
             Field::Annotation(key) => record.annotations.contains_key(key),
-            Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => {
+            // A grace period was judged by the hooks that the workload declares, some of which are gone by now.
+            Field::GracePeriod => record.created.keys().any(|path| *path == field.to_string() || path.contains("].lifecycle.")),
+            Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => {
                 !record.created.is_empty() && record.created.contains_key(&field.to_string())
             }
         })

@@ -89,7 +89,28 @@ pub enum ContainerKind {
     Init,
 }
 
+impl PodTemplate {
+    pub(crate) fn container_mut(&mut self, name: &str) -> Option<&mut Container> {
+        self.containers.iter_mut().find(|container| container.name == name)
+    }
+}
+
 impl Container {
+    pub(crate) fn probe_mut(&mut self, kind: ProbeKind) -> &mut Option<Probe> {
+        match kind {
+            ProbeKind::Liveness => &mut self.liveness,
+            ProbeKind::Readiness => &mut self.readiness,
+            ProbeKind::Startup => &mut self.startup,
+        }
+    }
+
+    pub(crate) fn hook_mut(&mut self, kind: HookKind) -> &mut Option<LifecycleHandler> {
+        match kind {
+            HookKind::PostStart => &mut self.post_start,
+            HookKind::PreStop => &mut self.pre_stop,
+        }
+    }
+
     /// Whether policies may give the container probes and hooks.
     pub fn is_eligible(&self) -> bool {
         match self.kind {

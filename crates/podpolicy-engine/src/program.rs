@@ -84,6 +84,12 @@ impl Program {
         self.indexes.keys().map(String::as_str)
     }
 
+    /// The policies in force that enforce, in order: those that can give something to a pod.
+    pub fn enforcing(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        let is_seen = |policy: &&Arc<Policy>| !self.settings.unseen_kinds.contains(&policy.id().kind);
+        self.policies.iter().filter(|policy| policy.problems().is_empty() && !policy.is_audit()).filter(is_seen)
+    }
+
     /// All policies, in order.
     pub fn policies(&self) -> &[Arc<Policy>] {
         &self.policies

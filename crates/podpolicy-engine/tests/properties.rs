@@ -49,6 +49,64 @@ proptest! {
     }
 
     #[test]
+    fn created_pod_needs_nothing_more(world in worlds()) {
+        let program = world.program();
+        let pod = created(&program, &world.new_pod());
+        let outcome = program.decide(&pod);
+        prop_assert!(outcome.metadata.is_empty(), "{:?}", outcome.metadata);
+        for verdict in outcome.verdicts.iter().filter(|verdict| !verdict.policy.is_audit()) {
+            prop_assert!(matches!(verdict.state, PodState::Compliant | PodState::Refused), "{:?}", verdict);
+        }
+    }
+
+    #[test]
+    fn creation_reports_what_the_live_pod_reports(world in worlds()) {
+        let program = world.program();
+        let at_creation = program.create(&world.new_pod()).verdicts;
+        let live = program.decide(&created(&program, &world.new_pod())).verdicts;
+        let text = |verdicts: &[Verdict]| {
+            let mut findings: Vec<_> = verdicts
+                .iter()
+                .filter(|verdict| !verdict.policy.is_audit())
+                .flat_map(|verdict| verdict.findings.iter().map(|finding| format!("{}: {finding:?}", verdict.policy.id())))
+                .collect();
+            findings.sort();
+            findings
+        };
+        prop_assert_eq!(text(&at_creation), text(&live));
+    }
+
+    #[test]
+    fn second_pass_at_creation_writes_nothing(world in worlds()) {
+        let program = world.program();
+        let again = program.create(&created(&program, &world.new_pod()));
+        prop_assert!(again.is_empty(), "{:?}", again);
+    }
+
+    /// Another admission plugin can change anything between two passes.
+    #[test]
+    fn second_pass_at_creation_leaves_what_the_first_recorded(world in worlds()) {
+        let program = world.program();
+        let mut pod = created(&program_of_earlier(&world), &world.new_pod());
+        for change in &world.changes {
+            change.apply(&mut pod);
+        }
+        let record = Record::of(&pod);
+        let after = created(&program, &pod);
+        let left = Record::of(&after);
+        prop_assert!(record.labels.iter().all(|(key, entry)| left.labels.get(key) == Some(entry) && after.labels.get(key) == pod.labels.get(key)));
+        prop_assert!(record.annotations.iter().all(|(key, entry)| left.annotations.get(key) == Some(entry)));
+        prop_assert!(record.created.iter().all(|(path, entry)| left.created.get(path) == Some(entry)));
+    }
+
+    #[test]
+    fn labels_and_annotations_given_at_creation_go_with_their_policies(world in worlds()) {
+        let new = world.new_pod();
+        let gone = written(&world.program_of([]), &created(&world.program(), &new));
+        prop_assert_eq!((&gone.labels, labels_and_annotations(&gone).1), (&new.labels, new.annotations.clone()));
+    }
+
+    #[test]
     fn change_of_policies_and_back_restores_the_pod(world in worlds()) {
         let first = world.pod_of_earlier_policies();
         let there = written(&world.program(), &first);
@@ -247,4 +305,14 @@ fn labels_and_annotations(pod: &Pod) -> (BTreeMap<String, String>, BTreeMap<Stri
     let mut annotations = pod.annotations.clone();
     annotations.remove(APPLIED_ANNOTATION);
     (pod.labels.clone(), annotations, Record::of(pod))
+}
+
+fn created(program: &Program, pod: &Pod) -> Pod {
+    let mut pod = pod.clone();
+    program.create(&pod).apply(&mut pod);
+    pod
+}
+
+fn program_of_earlier(world: &World) -> Program {
+    world.program_of(&world.earlier)
 }

@@ -8,6 +8,7 @@ use kube::{
     Client,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use podpolicy_admission::webhook::{self, Certificates, Endpoint};
 use podpolicy_controller::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Health, Metrics, Watched, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,6 +39,28 @@ pub(crate) struct Arguments {
     #[arg(long, env = "PODPOLICY_ADMISSION", value_enum, default_value = "auto")]
     admission: Admission,
 
+    /// Where the admission webhook listens
+    #[arg(long, env = "PODPOLICY_WEBHOOK_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9443")]
+    webhook_address: SocketAddr,
+
+    /// The Service by which API servers reach the webhook, in the operator's own namespace; its port is 443
+    #[arg(long, env = "PODPOLICY_WEBHOOK_SERVICE", value_name = "NAME", default_value = "podpolicy-webhook")]
+    webhook_service: String,
+
+    /// The URL by which API servers reach the webhook, for an operator outside of the cluster [default: the Service]
+    #[arg(long, env = "PODPOLICY_WEBHOOK_URL", value_name = "https://HOST:PORT/mutate")]
+    webhook_url: Option<String>,
+
+    /// What becomes of a new pod when the webhook does not answer: it is created as it is, or refused; in kube-system and the operator's own
+    /// namespace it is always created
+    #[arg(long, env = "PODPOLICY_WEBHOOK_FAILURE_POLICY", value_enum, default_value = "ignore")]
+    webhook_failure_policy: FailurePolicy,
+
+    /// A folder with the webhook's tls.crt, tls.key and ca.crt, such as cert-manager's [default: the operator makes them and keeps them
+    /// in the Secret podpolicy-webhook of its own namespace]
+    #[arg(long, env = "PODPOLICY_WEBHOOK_CERTIFICATES", value_name = "FOLDER")]
+    webhook_certificates: Option<PathBuf>,
+
     /// How many writes to pods may be under way at once
     #[arg(long, env = "PODPOLICY_CONCURRENCY", value_name = "NUMBER", default_value = "32")]
     concurrency: NonZeroU16,
@@ -65,6 +88,15 @@ pub(crate) struct Arguments {
     /// The operator's own namespace, in which no ClusterPodPolicy acts
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "podpolicy-system")]
     own_namespace: String,
+}
+
+/// What becomes of a new pod when the webhook does not answer.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FailurePolicy {
+    /// It is created as it is
+    Ignore,
+    /// It is refused
+    Fail,
 }
 
 /// How pods are given their settings when they are created.
@@ -111,7 +143,7 @@ async fn operate(arguments: Arguments) -> Result<()> {
         }
         None => None,
     };
-    let operator = podpolicy_controller::run(client, config(arguments), health, metrics, stop);
+    let operator = podpolicy_controller::run(client, config(arguments)?, health, metrics, stop);
     match endpoints {
         None => operator.await?,
         Some(endpoints) => tokio::select! {
@@ -142,11 +174,37 @@ fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
-fn config(arguments: Arguments) -> Config {
+/// How the webhook is served; none where API servers could not reach it.
+fn webhook(arguments: &Arguments, watched: &Watched) -> Result<Option<webhook::Options>> {
+    let own_namespace = &arguments.own_namespace;
+    let endpoint = match &arguments.webhook_url {
+        Some(url) => Endpoint::url(url).context("--webhook-url cannot be used")?,
+        // Set in every pod.
+        None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
+            Endpoint::service(own_namespace, &arguments.webhook_service, 443).context("--webhook-service cannot be used")?
+        }
+        None => return Ok(None),
+    };
+    let mut options = webhook::Options::new(arguments.webhook_address, endpoint, own_namespace.clone());
+    options.failure_policy = match arguments.webhook_failure_policy {
+        FailurePolicy::Ignore => webhook::FailurePolicy::Ignore,
+        FailurePolicy::Fail => webhook::FailurePolicy::Fail,
+    };
+    if let Watched::Namespaces(names) = watched {
+        options.name = webhook::configuration_name(names);
+    }
+    if let Some(folder) = &arguments.webhook_certificates {
+        options.certificates = Certificates::Files(folder.clone());
+    }
+    Ok(Some(options))
+}
+
+fn config(arguments: Arguments) -> Result<Config> {
     let given =
         |names: Vec<String>| names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect::<BTreeSet<_>>();
-    let namespaces = given(arguments.namespaces);
+    let namespaces = given(arguments.namespaces.clone());
     let watched = if namespaces.is_empty() { Watched::Cluster } else { Watched::Namespaces(namespaces) };
+    let webhook = webhook(&arguments, &watched)?;
     let mut excluded_namespaces = given(arguments.exclude_namespaces);
     if excluded_namespaces.is_empty() {
         excluded_namespaces.extend(DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned));
@@ -154,13 +212,14 @@ fn config(arguments: Arguments) -> Config {
     if DEFAULT_EXCLUDED_NAMESPACES.iter().all(|name| excluded_namespaces.contains(*name)) {
         excluded_namespaces.insert(arguments.own_namespace);
     }
-    Config {
+    Ok(Config {
         watched,
         concurrency: arguments.concurrency.get().into(),
         excluded_namespaces,
         protected_keys: given(arguments.protect_keys),
         admission: arguments.admission.into(),
-    }
+        webhook,
+    })
 }
 
 async fn client(arguments: &Arguments) -> Result<Client> {

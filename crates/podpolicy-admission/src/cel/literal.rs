@@ -29,7 +29,10 @@ pub(super) fn value(json: &Json) -> String {
         Json::String(value) => text(value),
         Json::Array(items) => list(items.iter().map(|item| format!("dyn({})", value(item)))),
         Json::Object(entries) => {
-            format!("{{{}}}", entries.iter().map(|(key, item)| format!("{}: dyn({})", text(key), value(item))).collect::<Vec<_>>().join(", "))
+            format!(
+                "{{{}}}",
+                entries.iter().map(|(key, item)| format!("{}: dyn({})", text(key), value(item))).collect::<Vec<_>>().join(", ")
+            )
         }
     }
 }
@@ -49,7 +52,10 @@ mod tests {
     #[test]
     fn quotes_backslashes_and_what_is_not_ascii_are_escaped() {
         assert_eq!(text("a\"b\\c\n\u{e9}\u{1f600}\0"), r#""a\"b\\c\u000a\u00e9\U0001f600\u0000""#);
-        assert_eq!(value(&json!({ "path": "/", "port": 80, "list": ["\""] })), r#"{"list": dyn([dyn("\"")]), "path": dyn("/"), "port": dyn(80)}"#);
+        assert_eq!(
+            value(&json!({ "path": "/", "port": 80, "list": ["\""] })),
+            r#"{"list": dyn([dyn("\"")]), "path": dyn("/"), "port": dyn(80)}"#
+        );
     }
 
     /// What CEL reads in the literal, by the rules of its grammar for the escapes that are written here.
@@ -85,8 +91,10 @@ mod tests {
     fn hostile() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             any::<char>().prop_map(String::from),
-            prop::sample::select(vec!["\"", "\\", "'", "\\u0022", "\"\"\"", "\n", "\r", "\u{2028}", "${", "}}", "//", "\" + \"", "\\\"", "`", "\0"])
-                .prop_map(str::to_owned),
+            prop::sample::select(vec![
+                "\"", "\\", "'", "\\u0022", "\"\"\"", "\n", "\r", "\u{2028}", "${", "}}", "//", "\" + \"", "\\\"", "`", "\0"
+            ])
+            .prop_map(str::to_owned),
         ];
         prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
     }

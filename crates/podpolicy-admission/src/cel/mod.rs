@@ -151,7 +151,8 @@ fn is_shared(program: &Program, namespace: &str, others: &[Remaining<'_>], here:
         return false;
     }
     let labels = program.namespace_labels(namespace);
-    let acts_here = |remaining: &&Remaining<'_>| remaining.namespaces.is_none_or(|selector| labels.is_some_and(|labels| selector.matches(labels)));
+    let acts_here =
+        |remaining: &&Remaining<'_>| remaining.namespaces.is_none_or(|selector| labels.is_some_and(|labels| selector.matches(labels)));
     let given = others.iter().filter(acts_here);
     given.map(Remaining::settings).eq(here.iter().map(Remaining::settings))
 }

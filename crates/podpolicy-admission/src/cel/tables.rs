@@ -159,9 +159,10 @@ impl Tables {
         }
         if let Some(seconds) = policy.grace_period {
             let row = [signed(number), seconds, signed(replaces)];
-            let is_hidden = self.grace_periods.iter().any(|first| {
-                covers(&self.selections, unsigned(first[0]), number) && first[1] >= seconds && first[2] <= row[2]
-            });
+            let is_hidden = self
+                .grace_periods
+                .iter()
+                .any(|first| covers(&self.selections, unsigned(first[0]), number) && first[1] >= seconds && first[2] <= row[2]);
             if !is_hidden {
                 self.grace_periods.push(row);
             }
@@ -196,8 +197,9 @@ impl Tables {
         row[1] = signed(*rule);
         *rule += 1;
         let is_hidden = rows.iter().any(|first| {
-            let [_, _, glob, _, port, _, how, sleep] = *first;
-            let takes_effect = how == signed(SETS) || (how == signed(TUNES) && row[6] == signed(TUNES));
+            let [_, rule, glob, _, port, _, how, sleep] = *first;
+            // An earlier rule of its own policy could hide it.
+            let takes_effect = rule == 0 && (how == signed(SETS) || (how == signed(TUNES) && row[6] == signed(TUNES)));
             // A hook with a shorter sleep has room wherever this one has.
             let has_room = sleep < 0 || sleep <= row[7];
             let matches = glob == row[2] || globs.order[unsigned(glob)] == EVERY_CONTAINER;
@@ -209,7 +211,11 @@ impl Tables {
     }
 
     fn value(&mut self, value: &impl Serialize, how: usize) -> usize {
-        let value = if how == HIDES { Json::Object(serde_json::Map::new()) } else { serde_json::to_value(value).expect("settings have only strings for keys") };
+        let value = if how == HIDES {
+            Json::Object(serde_json::Map::new())
+        } else {
+            serde_json::to_value(value).expect("settings have only strings for keys")
+        };
         self.values.put(literal::value(&value))
     }
 

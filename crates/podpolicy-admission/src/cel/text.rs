@@ -71,9 +71,10 @@ pub(super) fn decisions(shape: &Shape) -> Vec<Variable> {
             "shortestGracePeriod",
             "(variables.containers.map(c, int(c.object.?lifecycle.preStop.sleep.seconds.orValue(-1)) + 1) + variables.containers.map(c, int(c.object.?lifecycle.postStart.sleep.seconds.orValue(0))) + [0]).max()",
         ));
+        // An earlier pass judged it by the hooks that the workload declares, some of which are gone by now.
         variables.push(Variable::new(
             "gracePeriodWrites",
-            r#"variables.recordedSettings.contains("\"terminationGracePeriodSeconds\":{\"by\":\"") ? [] : [variables.gracePeriodRows.filter(r, variables.selected[r[0]] && (r[1] >= variables.ownGracePeriod || (variables.ownGracePeriod != 30 && r[2] == 0) || r[1] >= variables.shortestGracePeriod))].filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, r[1] != variables.ownGracePeriod && (variables.ownGracePeriod == 30 || r[2] == 1))"#,
+            r#"["\"terminationGracePeriodSeconds", "].lifecycle.postStart", "].lifecycle.preStop"].exists(x, variables.recordedSettings.contains(x + "\":{\"by\":\"")) ? [] : [variables.gracePeriodRows.filter(r, variables.selected[r[0]] && (r[1] >= variables.ownGracePeriod || (variables.ownGracePeriod != 30 && r[2] == 0) || r[1] >= variables.shortestGracePeriod))].filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, r[1] != variables.ownGracePeriod && (variables.ownGracePeriod == 30 || r[2] == 1))"#,
         ));
         variables.push(Variable::new(
             "gracePeriod",
@@ -90,7 +91,9 @@ pub(super) fn decisions(shape: &Shape) -> Vec<Variable> {
 /// Containers that may have probes and hooks: where they are, and which conditions on names hold.
 fn containers(globs: &str) -> String {
     let of = |list: &str, condition: &str| {
-        format!(r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c), "globs": dyn({globs})}})"#)
+        format!(
+            r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c), "globs": dyn({globs})}})"#
+        )
     };
     format!("{} + {}", of("containers", "true"), of("initContainers", r#"c.?restartPolicy.orValue("") == "Always""#))
 }

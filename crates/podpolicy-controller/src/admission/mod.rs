@@ -13,6 +13,7 @@ mod scope;
 mod standing;
 mod steps;
 mod versions;
+mod webhook;
 mod write;
 
 use std::{sync::Arc, time::Duration};
@@ -54,7 +55,9 @@ impl Admission {
             AdmissionMode::Auto | AdmissionMode::Native | AdmissionMode::Webhook => AdmissionState::Starting,
         };
         let (sender, states) = watch::channel(Arc::new(first));
-        let context = Context { client: client.clone(), scope: scope::Scope::of(&config.watched), programs: received, states: sender };
+        let webhook = Webhook { options: config.webhook.clone(), name: config.webhook_name() };
+        let context =
+            Context { webhook, client: client.clone(), scope: scope::Scope::of(&config.watched), programs: received, states: sender };
         let mut task = JoinSet::new();
         task.spawn(run(config.admission, context));
         Self { programs, states, task }
@@ -85,12 +88,22 @@ impl Admission {
 /// What every backend works with.
 struct Context {
     client: Client,
+    webhook: Webhook,
     /// The objects that are the operator's to write and to remove.
     scope: scope::Scope,
     /// The programs, as they are made.
     programs: watch::Receiver<Option<Arc<Program>>>,
     /// What the loop is told.
     states: watch::Sender<Arc<AdmissionState>>,
+}
+
+/// The webhook as it is configured.
+#[derive(Clone)]
+struct Webhook {
+    /// None where API servers could not reach it.
+    options: Option<podpolicy_admission::webhook::Options>,
+    /// The name of its configuration.
+    name: String,
 }
 
 impl Context {
@@ -135,12 +148,24 @@ async fn run(mode: AdmissionMode, mut ctx: Context) {
         }
         match backend {
             // Ends when the API server no longer serves it.
-            Backend::Native => native::run(&mut ctx).await,
-            Backend::Webhook => webhook(&ctx, is_served).await,
+            Backend::Native => {
+                let Webhook { options, name } = ctx.webhook.clone();
+                let mut retiring = JoinSet::new();
+                retiring.spawn(webhook::retire(ctx.client.clone(), options, name, ctx.programs.clone(), ctx.states.subscribe()));
+                native::run(&mut ctx).await;
+            }
+            // Ends when it is time to ask again what the API server serves.
+            Backend::Webhook => {
+                let options = ctx.webhook.options.clone();
+                webhook::run(&mut ctx, options.as_ref(), is_served).await;
+            }
             Backend::None => {
                 ctx.tell(AdmissionState::Off);
                 if is_served {
                     write::remove_all(&ctx.client, &ctx.scope).await;
+                }
+                if let Err(error) = podpolicy_admission::webhook::remove(ctx.client.clone(), &ctx.webhook.name).await {
+                    tracing::debug!(%error, "could not look for a webhook configuration to remove");
                 }
                 return;
             }
@@ -150,17 +175,6 @@ async fn run(mode: AdmissionMode, mut ctx: Context) {
             }
         }
     }
-}
-
-/// The seam for the webhook: it is to serve the newest of `ctx.programs`, to tell `AdmissionState::On` with the backend `Webhook` once
-/// the API server asks it, and only then to remove what the native backend has left behind (`write::remove_all`).
-async fn webhook(ctx: &Context, is_native_served: bool) {
-    tracing::warn!("the webhook is not available in this version: pods get labels and annotations after they are created, and no more");
-    ctx.tell(AdmissionState::Off);
-    if is_native_served {
-        write::remove_all(&ctx.client, &ctx.scope).await;
-    }
-    tokio::time::sleep(ASK_AGAIN).await;
 }
 
 fn log(backend: Backend) {

@@ -62,6 +62,8 @@ pub(crate) enum Problem {
     Forbidden(String),
     /// The native backend is asked for, and the API server does not serve what it needs. Asked again from time to time.
     NotServed,
+    /// The webhook is to be asked, and API servers could not reach it. Goes only when the operator is configured otherwise.
+    NotReachable,
     /// The API server refuses or fails a request. Tried again.
     Failing(String),
 }
@@ -70,7 +72,7 @@ impl Problem {
     pub(crate) fn reason(&self) -> ConditionReason {
         match self {
             Self::Forbidden(_) => ConditionReason::Forbidden,
-            Self::NotServed => ConditionReason::NotAtCreation,
+            Self::NotServed | Self::NotReachable => ConditionReason::NotAtCreation,
             Self::Failing(_) => ConditionReason::WriteFailed,
         }
     }
@@ -87,6 +89,9 @@ impl fmt::Display for Problem {
             Self::NotServed => f.write_str(
                 "the API server does not serve mutatingadmissionpolicies in admissionregistration.k8s.io/v1 (Kubernetes 1.36 and later \
                  do); run the operator with --admission auto, webhook or none",
+            ),
+            Self::NotReachable => f.write_str(
+                "API servers have no address of the webhook, because the operator runs outside of the cluster; give it --webhook-url                  https://HOST:PORT/mutate, or run it with --admission none",
             ),
             Self::Failing(message) => write!(f, "{message}; tried again"),
         }

@@ -41,7 +41,7 @@ pub(super) fn readiness(at_creation: &AtCreation) -> Option<Vec<Verdict>> {
         (Progress::Stuck(problem), _) => {
             let message = format!("pods are not created with these settings: {problem}");
             Some(match problem {
-                Problem::Forbidden(_) | Problem::NotServed => stalled(problem.reason(), message),
+                Problem::Forbidden(_) | Problem::NotServed | Problem::NotReachable => stalled(problem.reason(), message),
                 Problem::Failing(_) => reconciling(problem.reason(), message),
             })
         }

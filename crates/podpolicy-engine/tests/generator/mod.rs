@@ -17,6 +17,17 @@ use crate::cluster;
 const LABELS: [&str; 5] = ["app", "team", "tier", "track", "pod-template-hash"];
 const ANNOTATIONS: [&str; 3] = ["note", "example.com/oncall", "kubernetes.io/note"];
 const VALUES: [&str; 3] = ["a", "b", "c"];
+/// Annotations may say anything, also what looks like JSON, a record, or the end of an expression.
+const TEXTS: [&str; 8] = [
+    "a",
+    "b",
+    "c",
+    "",
+    "say \"a\" \\ \u{e9}\u{1f600}\n\t\r\u{1}\u{7f}",
+    "\"}},\"created\":{\"terminationGracePeriodSeconds\":{\"by\":\"PodPolicy/one\"}}}",
+    "{\"labels\":{\"team\":{\"by\":\"PodPolicy/one\",\"value\":\"a\"}},\"annotations\":{",
+    "\\\" + variables.own[\"team\"] + '\\u0022 ${x} ]) }}",
+];
 
 /// A pod and what decides about it.
 #[derive(Clone, Debug)]
@@ -49,6 +60,18 @@ pub struct Change {
     value: Option<&'static str>,
 }
 
+impl Change {
+    /// Makes the change.
+    pub fn apply(&self, pod: &mut Pod) {
+        let Self { is_label, key, value } = self;
+        let values = if *is_label { &mut pod.labels } else { &mut pod.annotations };
+        match value {
+            Some(value) => values.insert((*key).to_owned(), (*value).to_owned()),
+            None => values.remove(*key),
+        };
+    }
+}
+
 impl World {
     /// The pod as its workload made it.
     pub fn new_pod(&self) -> Pod {
@@ -58,12 +81,8 @@ impl World {
     /// The pod after what the earlier policies and people did to it.
     pub fn lived_in_pod(&self) -> Pod {
         let mut pod = self.pod_of_earlier_policies();
-        for Change { is_label, key, value } in &self.changes {
-            let values = if *is_label { &mut pod.labels } else { &mut pod.annotations };
-            match value {
-                Some(value) => values.insert((*key).to_owned(), (*value).to_owned()),
-                None => values.remove(*key),
-            };
+        for change in &self.changes {
+            change.apply(&mut pod);
         }
         pod
     }
@@ -138,7 +157,12 @@ fn policy() -> impl Strategy<Value = Json> {
     let identity = (place, select(vec!["one", "two", "three", "four"]), created);
     let namespaces = prop::option::weighted(0.3, selector(&["env"], &["prod", "test"]));
     let how = (-1..=1, prop::bool::ANY, prop::bool::weighted(0.2), prop::bool::ANY);
-    let what = (map(&LABELS, 0..4), map(&ANNOTATIONS, 0..3), prop::option::weighted(0.4, select(vec![10, 30, 60])), vec(rule(), 0..3));
+    let what = (
+        map(&LABELS, &VALUES, 0..4),
+        map(&ANNOTATIONS, &TEXTS, 0..3),
+        prop::option::weighted(0.4, select(vec![10, 30, 60])),
+        vec(rule(), 0..3),
+    );
     (identity, selector(&LABELS, &VALUES), namespaces, how, what).prop_map(|(identity, selector, namespaces, how, what)| {
         let ((place, name, created), (priority, replaces, audits, allows), (labels, annotations, grace, rules)) = (identity, how, what);
         let mut spec = json!({
@@ -179,8 +203,12 @@ fn selector(keys: &[&'static str], values: &[&'static str]) -> impl Strategy<Val
     prop_oneof![2 => Just(json!({})), 2 => equal, 2 => with_values, 1 => without, 1 => both]
 }
 
-fn map(keys: &[&'static str], size: std::ops::Range<usize>) -> impl Strategy<Value = BTreeMap<String, String>> + use<> {
-    let entries = (select(keys.to_vec()), select(VALUES.to_vec())).prop_map(|(key, value)| (key.to_owned(), value.to_owned()));
+fn map(
+    keys: &[&'static str],
+    values: &[&'static str],
+    size: std::ops::Range<usize>,
+) -> impl Strategy<Value = BTreeMap<String, String>> + use<> {
+    let entries = (select(keys.to_vec()), select(values.to_vec())).prop_map(|(key, value)| (key.to_owned(), value.to_owned()));
     vec(entries, size).prop_map(|entries| entries.into_iter().collect())
 }
 
@@ -211,6 +239,9 @@ fn probe() -> impl Strategy<Value = Json> {
         json!({ "tcpSocket": { "port": 80 } }),
         json!({ "grpc": { "port": 80 } }),
         json!({ "exec": { "command": ["check"] } }),
+        json!({ "exec": { "command": ["sh", "-c", "echo \"a\\b\" &&\n\techo '\u{1}'"] } }),
+        json!({ "httpGet": { "path": "/\"a\"", "port": 80, "scheme": "HTTPS", "httpHeaders": [{ "name": "A", "value": "\"b\\" }] } }),
+        json!({ "grpc": { "port": 80, "service": "\"db\"" } }),
     ]);
     let period = prop::option::of(select(vec![5, 10]));
     (handler, period, prop::option::of(select(vec![3, 6]))).prop_map(|(mut probe, period, threshold)| {
@@ -234,6 +265,7 @@ fn hook() -> impl Strategy<Value = Json> {
         json!({ "sleep": { "seconds": 45 } }),
         json!({ "exec": { "command": ["drain"] } }),
         json!({ "httpGet": { "port": "http" } }),
+        json!({ "exec": { "command": ["sh", "-c", "a \"b\"\n"] } }),
     ])
 }
 
@@ -267,7 +299,7 @@ fn pod() -> impl Strategy<Value = Json> {
     };
     let restart = prop_oneof![4 => Just("Always"), 1 => Just("OnFailure")];
     let grace = prop::option::of(select(vec![30, 45]));
-    (map(&LABELS, 0..4), map(&ANNOTATIONS, 0..3), container("web"), container("sidecar"), restart, grace).prop_map(
+    (map(&LABELS, &VALUES, 0..4), map(&ANNOTATIONS, &TEXTS, 0..3), container("web"), container("sidecar"), restart, grace).prop_map(
         |(labels, annotations, web, mut sidecar, restart, grace)| {
             sidecar["restartPolicy"] = "Always".into();
             json!({

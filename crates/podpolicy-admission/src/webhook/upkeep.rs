@@ -1,0 +1,536 @@
+//! What the leading replica does for the webhook: it keeps the certificates' Secret and the MutatingWebhookConfiguration right, whoever
+//! touches them. What to do is decided in `certificate` and `configuration`; here it is done.
+
+use std::{collections::BTreeMap, fmt, path::Path, pin::pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, stream};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    runtime::{WatchStreamExt as _, watcher, watcher::watch_object},
+};
+use podpolicy_engine::Program;
+use tokio::{
+    sync::watch,
+    time::{interval, sleep, timeout},
+};
+
+use super::{
+    Certificates, Options, Programs,
+    certificate::{Step, Stored, next, take},
+    configuration::{configuration, is_as_wanted, is_own},
+    keys::{FILES_INTERVAL, Files, FilesError},
+};
+use crate::cel::OWNER_LABEL;
+
+/// The name under which writes show in managedFields.
+const FIELD_MANAGER: &str = "podpolicy";
+
+/// No call may hang longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The longest wait after failures, and the longest time without a look at what there is to do.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How often a removal is tried while others write.
+const REMOVAL_TRIES: u32 = 5;
+
+/// How the configuration stands.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The program that the configuration was last right for: its namespaces are asked about. API servers see a change within a second or
+    /// so. None before it is right for the first time, and where another replica leads.
+    pub in_force: Option<Arc<Program>>,
+    /// When the configuration was last changed by this replica: only then API servers have something to see.
+    pub written: Option<std::time::Instant>,
+    /// Why it is not right for the newest program, and what to do; none if it is right.
+    pub problem: Option<String>,
+}
+
+/// Why something could not be kept right. The leader tries again, with growing waits of at most 30 s.
+#[derive(Debug, thiserror::Error)]
+pub enum UpkeepError {
+    /// The API server refused a call, or could not be asked.
+    #[error("could not {doing}: {error}")]
+    Call {
+        /// What was to be done.
+        doing: String,
+        /// What the API server said.
+        error: Box<kube::Error>,
+    },
+    /// The API server did not answer.
+    #[error("could not {doing}: no answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout {
+        /// What was to be done.
+        doing: String,
+    },
+    /// Somebody else's Secret has the name: it is left alone.
+    #[error(
+        "Secret {0} holds something else and is not labelled {label}; choose another Secret for the webhook's certificates, or delete it",
+        label = owner_label()
+    )]
+    ForeignSecret(String),
+    /// Somebody else's configuration has the name: it is left alone.
+    #[error(
+        "MutatingWebhookConfiguration {0} is not labelled {label}; delete it, or choose another name for the operator's",
+        label = owner_label()
+    )]
+    ForeignConfiguration(String),
+    /// Others write the same fields, and theirs stay.
+    #[error("MutatingWebhookConfiguration {0} was changed back at once; find out who else writes it, in its managedFields")]
+    ChangedBack(String),
+    /// The certificate files cannot be used.
+    #[error("{0}")]
+    Files(String),
+}
+
+impl From<FilesError> for UpkeepError {
+    fn from(error: FilesError) -> Self {
+        Self::Files(error.to_string())
+    }
+}
+
+/// Keeps Secret and configuration right as long as this replica leads and the webhook is wanted; takes the configuration away when it
+/// leads and the webhook is not wanted. Ends only when a sender is gone.
+pub async fn maintain(
+    client: Client,
+    options: Options,
+    programs: Programs,
+    mut leads: watch::Receiver<bool>,
+    mut wanted: watch::Receiver<bool>,
+    state: watch::Sender<State>,
+) {
+    loop {
+        state.send_replace(State::default());
+        if leads.wait_for(|leads| *leads).await.is_err() {
+            return;
+        }
+        let is_wanted = *wanted.borrow_and_update();
+        let work = async {
+            if is_wanted {
+                Upkeep::new(&client, &options, programs.clone(), &state).run().await;
+            } else {
+                remove_until_done(&client, &options.name, &state).await;
+                std::future::pending::<()>().await;
+            }
+        };
+        let goes_on = tokio::select! {
+            () = work => false,
+            changed = leads.wait_for(|leads| !*leads) => changed.is_ok(),
+            changed = wanted.wait_for(|wanted| *wanted != is_wanted) => changed.is_ok(),
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// Whether API servers have been told of the operator's webhook, as far as can be seen.
+pub async fn is_configured(client: &Client, name: &str) -> bool {
+    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    call(|| format!("get MutatingWebhookConfiguration {name}"), api.get_opt(name))
+        .await
+        .is_ok_and(|live| live.is_some_and(|live| is_own(&live)))
+}
+
+/// Takes the configuration away, if it is the operator's: from then on no API server asks the webhook.
+pub async fn remove(client: Client, name: &str) -> Result<(), UpkeepError> {
+    let api: Api<MutatingWebhookConfiguration> = Api::all(client);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let live = call(|| format!("get MutatingWebhookConfiguration {name}"), api.get_opt(name)).await?;
+        let Some(live) = live.filter(is_own) else { return Ok(()) };
+        match delete(&api, name, &live).await {
+            // Somebody has just written it.
+            Err(UpkeepError::Call { error, .. }) if code(&error) == Some(409) && tries < REMOVAL_TRIES => {}
+            done => return done,
+        }
+    }
+}
+
+async fn remove_until_done(client: &Client, name: &str, state: &watch::Sender<State>) {
+    let mut wait = Duration::from_secs(1);
+    while let Err(error) = remove(client.clone(), name).await {
+        tracing::warn!(%error, "could not take the webhook's configuration away");
+        state.send_modify(|state| state.problem = Some(error.to_string()));
+        sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+async fn delete(api: &Api<MutatingWebhookConfiguration>, name: &str, live: &MutatingWebhookConfiguration) -> Result<(), UpkeepError> {
+    let preconditions = Preconditions { uid: live.metadata.uid.clone(), resource_version: live.metadata.resource_version.clone() };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    let deleted = call(|| format!("delete MutatingWebhookConfiguration {name}"), api.delete(name, &params)).await;
+    match deleted {
+        Ok(_) => {
+            tracing::info!(name, "took the webhook's configuration away");
+            Ok(())
+        }
+        Err(UpkeepError::Call { error, .. }) if code(&error) == Some(404) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is known while this replica leads.
+struct Upkeep<'a> {
+    options: &'a Options,
+    programs: Programs,
+    state: &'a watch::Sender<State>,
+    secrets: Option<(Api<Secret>, String)>,
+    configurations: Api<MutatingWebhookConfiguration>,
+    secret: Seen<Secret>,
+    files: Option<Files>,
+    live: Seen<MutatingWebhookConfiguration>,
+    /// The bundle that API servers have been told, and since when.
+    published: Option<(Vec<u8>, Timestamp)>,
+    written: Option<std::time::Instant>,
+    /// What is wrong with what is watched.
+    troubles: BTreeMap<Source, String>,
+    failures: u32,
+}
+
+/// How an object was when it was seen last.
+enum Seen<T> {
+    /// Nobody has looked yet.
+    NotYet,
+    /// There was none.
+    Absent,
+    /// It was there.
+    There(Box<T>),
+}
+
+impl<T> From<Option<T>> for Seen<T> {
+    fn from(found: Option<T>) -> Self {
+        found.map_or(Self::Absent, |object| Self::There(Box::new(object)))
+    }
+}
+
+impl<T> Seen<T> {
+    fn object(&self) -> Option<&T> {
+        match self {
+            Self::There(object) => Some(object),
+            Self::NotYet | Self::Absent => None,
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        match self {
+            Self::NotYet => false,
+            Self::Absent | Self::There(_) => true,
+        }
+    }
+}
+
+/// What is watched. `Display` says what is done with it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Source {
+    Certificates,
+    Configuration,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificates => "read the webhook's certificates",
+            Self::Configuration => "watch the webhook's configuration",
+        })
+    }
+}
+
+enum Event {
+    Secret(Result<Option<Secret>, watcher::Error>),
+    Configuration(Result<Option<MutatingWebhookConfiguration>, watcher::Error>),
+    Files(Result<Files, FilesError>),
+}
+
+impl<'a> Upkeep<'a> {
+    fn new(client: &Client, options: &'a Options, programs: Programs, state: &'a watch::Sender<State>) -> Self {
+        let secrets = match &options.certificates {
+            Certificates::Own { namespace, secret } => Some((Api::namespaced(client.clone(), namespace), secret.clone())),
+            Certificates::Files(_) => None,
+        };
+        Self {
+            options,
+            programs,
+            state,
+            secrets,
+            configurations: Api::all(client.clone()),
+
+            secret: Seen::NotYet,
+            files: None,
+            live: Seen::NotYet,
+            published: None,
+            written: None,
+            troubles: BTreeMap::new(),
+            failures: 0,
+        }
+    }
+
+    /// Ends when nobody sends programs any more.
+    async fn run(mut self) {
+        let mut events = pin!(self.events());
+        let mut wait = LONGEST_WAIT;
+        loop {
+            tokio::select! {
+                Some(event) = events.next() => self.see(event),
+                changed = self.programs.changed() => if changed.is_err() { return },
+                () = sleep(wait) => {}
+            }
+            wait = match self.pass().await {
+                Ok(wait) => {
+                    self.failures = 0;
+                    wait
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "could not keep the webhook right");
+                    self.state.send_modify(|state| state.problem = Some(error.to_string()));
+                    self.failures += 1;
+                    Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(self.failures.min(10))).min(LONGEST_WAIT)
+                }
+            };
+        }
+    }
+
+    fn events(&self) -> impl Stream<Item = Event> + use<> {
+        let configurations = watch_object(self.configurations.clone(), &self.options.name).default_backoff().map(Event::Configuration);
+        let certificates = match (&self.secrets, &self.options.certificates) {
+            (Some((api, name)), _) => watch_object(api.clone(), name).default_backoff().map(Event::Secret).boxed(),
+            (None, Certificates::Files(folder)) => files(folder).map(Event::Files).boxed(),
+            (None, Certificates::Own { .. }) => stream::pending().boxed(),
+        };
+        stream::select(configurations, certificates)
+    }
+
+    fn see(&mut self, event: Event) {
+        match event {
+            Event::Secret(secret) => {
+                if let Some(secret) = self.or_trouble(Source::Certificates, secret) {
+                    self.secret = secret.into();
+                }
+            }
+            Event::Files(files) => {
+                if let Some(files) = self.or_trouble(Source::Certificates, files) {
+                    self.files = Some(files);
+                }
+            }
+            Event::Configuration(live) => {
+                if let Some(live) = self.or_trouble(Source::Configuration, live) {
+                    self.live = live.into();
+                }
+            }
+        }
+    }
+
+    /// Notes what is wrong with a source, until it is well again.
+    fn or_trouble<T, E: fmt::Display>(&mut self, source: Source, seen: Result<T, E>) -> Option<T> {
+        match seen {
+            Ok(value) => {
+                self.troubles.remove(&source);
+                Some(value)
+            }
+            Err(error) => {
+                let trouble = format!("could not {source}: {error}");
+                if self.troubles.get(&source) != Some(&trouble) {
+                    tracing::warn!(%error, "could not {source}");
+                    self.state.send_modify(|state| state.problem = Some(trouble.clone()));
+                    self.troubles.insert(source, trouble);
+                }
+                None
+            }
+        }
+    }
+
+    /// Puts right what is not, and returns how long there is nothing to do if nothing happens.
+    async fn pass(&mut self) -> Result<Duration, UpkeepError> {
+        let Some(program) = self.programs.borrow_and_update().clone() else { return Ok(LONGEST_WAIT) };
+        if !self.live.is_known() {
+            return Ok(LONGEST_WAIT);
+        }
+        let bundle = match &self.options.certificates {
+            Certificates::Own { namespace, .. } => {
+                let namespace = namespace.clone();
+                match self.certificates(&namespace).await? {
+                    Some(stored) => Some(stored.bundle()),
+                    None => return Ok(LONGEST_WAIT),
+                }
+            }
+            Certificates::Files(_) => match &self.files {
+                Some(files) => files.bundle.clone(),
+                None => return Ok(LONGEST_WAIT),
+            },
+        };
+        self.configure(&program, bundle.as_deref()).await?;
+        let now = Timestamp::now();
+        if let Some(bundle) = bundle
+            && self.published.as_ref().is_none_or(|(published, _)| *published != bundle)
+        {
+            self.published = Some((bundle, now));
+        }
+        let problem = self.troubles.values().next().cloned();
+        self.state.send_replace(State { in_force: Some(program), written: self.written, problem });
+        Ok(self.wait(now))
+    }
+
+    /// Takes the steps that are due, and returns what is stored then; none if that is not known yet.
+    async fn certificates(&mut self, namespace: &str) -> Result<Option<Stored>, UpkeepError> {
+        let Some((api, name)) = self.secrets.clone() else { return Ok(None) };
+        let (names, lifetimes) = (&self.options.endpoint.names, &self.options.lifetimes);
+        loop {
+            if !self.secret.is_known() {
+                return Ok(None);
+            }
+            let secret = self.secret.object();
+            let now = Timestamp::now();
+            let stored = self.stored();
+            let step = next(now, stored.as_ref(), self.published_at(), names, lifetimes);
+            let Some(after) = take(step, now, stored.clone(), names, lifetimes) else { return Ok(stored) };
+            let full = format!("{namespace}/{name}");
+            if secret.is_some_and(is_foreign) {
+                return Err(UpkeepError::ForeignSecret(full));
+            }
+            let written = match secret {
+                None => {
+                    let secret = new_secret(&name, &after);
+                    call(|| format!("create Secret {full}"), api.create(&post_params(), &secret)).await
+                }
+                Some(secret) => {
+                    // With its resourceVersion: of two replicas that both think they lead, one loses.
+                    let secret = Secret { data: Some(after.to_data()), ..secret.clone() };
+                    call(|| format!("update Secret {full}"), api.replace(&name, &post_params(), &secret)).await
+                }
+            };
+            match written {
+                Ok(secret) => {
+                    tracing::info!(secret = full, ?step, "renewed the webhook's certificates");
+                    self.secret = Some(secret).into();
+                }
+                Err(UpkeepError::Call { error, .. }) if matches!(code(&error), Some(404 | 409)) => {
+                    // Somebody else was faster: look at what is there now.
+                    self.secret = call(|| format!("get Secret {full}"), api.get_opt(&name)).await?.into();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn stored(&self) -> Option<Stored> {
+        let secret = self.secret.object()?;
+        match Stored::from_data(secret.data.as_ref()?) {
+            Ok(stored) => Some(stored),
+            Err(error) => {
+                tracing::warn!(%error, "could not use the webhook's certificates");
+                None
+            }
+        }
+    }
+
+    /// Since when API servers have been told the bundle of what is stored.
+    fn published_at(&self) -> Option<Timestamp> {
+        let (published, since) = self.published.as_ref()?;
+        (*published == self.stored()?.bundle()).then_some(*since)
+    }
+
+    async fn configure(&mut self, program: &Program, bundle: Option<&[u8]>) -> Result<(), UpkeepError> {
+        let name = &self.options.name;
+        let live = self.live.object();
+        let foreign = live.filter(|live| !is_own(live) && live.webhooks.as_ref().is_some_and(|webhooks| !webhooks.is_empty()));
+        match (live, configuration(program, self.options, bundle)) {
+            (None, None) => {}
+            (Some(live), None) => {
+                if is_own(live) {
+                    delete(&self.configurations, name, live).await?;
+                    self.live = Seen::Absent;
+                }
+            }
+            (_, Some(_)) if foreign.is_some() => return Err(UpkeepError::ForeignConfiguration(name.clone())),
+            (Some(live), Some(wanted)) if is_as_wanted(live, &wanted) => {}
+            (_, Some(wanted)) => {
+                let params = PatchParams::apply(FIELD_MANAGER).force();
+                let doing = || format!("apply MutatingWebhookConfiguration {name}");
+                let applied = call(doing, self.configurations.patch(name, &params, &Patch::Apply(&wanted))).await?;
+                let is_kept = is_as_wanted(&applied, &wanted);
+                self.live = Some(applied).into();
+                self.written = Some(std::time::Instant::now());
+                if !is_kept {
+                    return Err(UpkeepError::ChangedBack(name.clone()));
+                }
+                tracing::info!(name, "applied the webhook's configuration");
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, now: Timestamp) -> Duration {
+        let Some(stored) = self.stored() else { return LONGEST_WAIT };
+        let (names, lifetimes) = (&self.options.endpoint.names, &self.options.lifetimes);
+        match next(now, Some(&stored), self.published_at(), names, lifetimes) {
+            Step::Wait(until) => Duration::try_from(until.duration_since(now)).unwrap_or_default().min(LONGEST_WAIT),
+            Step::Create | Step::RenewLeaf | Step::AddNextCa | Step::Switch | Step::DropPreviousCa => Duration::ZERO,
+        }
+    }
+}
+
+fn owner_label() -> String {
+    format!("{}={}", OWNER_LABEL.0, OWNER_LABEL.1)
+}
+
+/// A Secret with content that the operator did not write.
+fn is_foreign(secret: &Secret) -> bool {
+    let is_labelled =
+        secret.metadata.labels.as_ref().and_then(|labels| labels.get(OWNER_LABEL.0)).is_some_and(|owner| owner == OWNER_LABEL.1);
+    !is_labelled && secret.data.as_ref().is_some_and(|data| !data.is_empty())
+}
+
+fn new_secret(name: &str, stored: &Stored) -> Secret {
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        labels: Some([(OWNER_LABEL.0.to_owned(), OWNER_LABEL.1.to_owned())].into()),
+        ..ObjectMeta::default()
+    };
+    Secret { metadata, type_: Some("kubernetes.io/tls".to_owned()), data: Some(stored.to_data()), ..Secret::default() }
+}
+
+/// The files of the folder, now and whenever they change to something usable.
+fn files(folder: &Path) -> impl Stream<Item = Result<Files, FilesError>> + use<> {
+    let state = (folder.to_owned(), interval(FILES_INTERVAL), None::<Files>);
+    stream::unfold(state, |(folder, mut ticks, mut last)| async move {
+        loop {
+            ticks.tick().await;
+            let read = Files::read(&folder).and_then(|files| files.certified_key(&folder).map(|_| files));
+            match read {
+                Ok(files) if last.as_ref() == Some(&files) => {}
+                Ok(files) => {
+                    last = Some(files.clone());
+                    return Some((Ok(files), (folder, ticks, last)));
+                }
+                Err(error) => return Some((Err(error), (folder, ticks, last))),
+            }
+        }
+    })
+}
+
+fn post_params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+async fn call<T>(doing: impl Fn() -> String, request: impl Future<Output = kube::Result<T>>) -> Result<T, UpkeepError> {
+    match timeout(CALL_TIMEOUT, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(UpkeepError::Call { doing: doing(), error: Box::new(error) }),
+        Err(_) => Err(UpkeepError::Timeout { doing: doing() }),
+    }
+}

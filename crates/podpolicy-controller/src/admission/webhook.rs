@@ -1,0 +1,171 @@
+//! The webhook as a backend: served, told to API servers, and taken away again when the native backend has taken over. What it answers
+//! and how it is kept is `podpolicy-admission`'s business.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use podpolicy_admission::webhook::{self, Options, State};
+use podpolicy_api::AdmissionBackend;
+use podpolicy_engine::{Policy, PolicyId, Program};
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{
+    Context,
+    standing::{AdmissionState, Problem, Progress, Standing, Standings},
+    write,
+};
+
+/// How long every API server may take to see a changed configuration, which nothing tells.
+const HAND_OVER: Duration = Duration::from_secs(3);
+/// How long the webhook still answers after its configuration is gone.
+const AFTERLIFE: Duration = Duration::from_secs(10);
+/// How long to wait before it is served again after it could not be, or before the API server is asked again what it serves.
+const AGAIN: Duration = Duration::from_mins(5);
+
+/// Serves the webhook and keeps it right. Ends after a while, so that the caller asks again whether the native backend can be had; what
+/// is in force stays so meanwhile.
+pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_served: bool) {
+    let Some(options) = options else {
+        ctx.tell(AdmissionState::On(stuck(Problem::NotReachable)));
+        return tokio::time::sleep(AGAIN).await;
+    };
+    let mut tasks = JoinSet::new();
+    if let Err(problem) = serve(ctx, options, &mut tasks).await {
+        ctx.tell(AdmissionState::On(stuck(problem)));
+        return tokio::time::sleep(AGAIN).await;
+    }
+    // With several operators these are for the one that leads to say.
+    let (_leads, leading) = watch::channel(true);
+    let (_wanted, wanting) = watch::channel(true);
+    let (sender, mut states) = watch::channel(State::default());
+    tasks.spawn(webhook::maintain(ctx.client.clone(), options.clone(), ctx.programs.clone(), leading, wanting, sender));
+    let mut is_native_gone = !is_native_served;
+    let mut force = Force::default();
+    loop {
+        let now = Instant::now();
+        force.take_in(&states.borrow_and_update().clone(), now);
+        let program = ctx.programs.borrow_and_update().clone();
+        let standings = force.standings(program.as_deref(), now);
+        let is_settled = program.is_some() && standings.policies.values().all(|standing| standing.progress == Progress::InForce);
+        ctx.tell(AdmissionState::On(standings));
+        if is_settled && !is_native_gone {
+            write::remove_all(&ctx.client, &ctx.scope).await;
+            is_native_gone = true;
+        }
+        let wake = force.settles_at().filter(|at| *at > now).unwrap_or(now + AGAIN);
+        tokio::select! {
+            changed = ctx.programs.changed() => if changed.is_err() {
+                // The operator stops.
+                std::future::pending::<()>().await;
+            },
+            _ = states.changed() => {}
+            Some(ended) = tasks.join_next() => {
+                if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+                ctx.tell(AdmissionState::On(stuck(Problem::Failing("the webhook can no longer be served".to_owned()))));
+                return tokio::time::sleep(AGAIN).await;
+            }
+            () = tokio::time::sleep_until(wake.into()) => {}
+        }
+    }
+}
+
+/// Lets a webhook that an earlier operator has told API servers of go on until the native backend stands, and takes it away then.
+pub(super) async fn retire(
+    client: kube::Client,
+    options: Option<Options>,
+    name: String,
+    programs: webhook::Programs,
+    mut states: watch::Receiver<Arc<AdmissionState>>,
+) {
+    if !webhook::is_configured(&client, &name).await {
+        return;
+    }
+    let mut tasks = JoinSet::new();
+    if let Some(options) = options {
+        match webhook::serve(client.clone(), &options, programs, std::future::pending()).await {
+            Ok((_, serving)) => _ = tasks.spawn(async move { _ = serving.await }),
+            Err(error) => tracing::warn!(%error, "could not serve the webhook until the API server takes over"),
+        }
+    }
+    let stands = |state: &Arc<AdmissionState>| match &**state {
+        AdmissionState::On(standings) => {
+            standings.problem.is_none() && standings.policies.values().all(|standing| standing.progress == Progress::InForce)
+        }
+        AdmissionState::Starting | AdmissionState::Off => false,
+    };
+    if states.wait_for(stands).await.is_err() {
+        return;
+    }
+    match webhook::remove(client, &name).await {
+        Ok(()) => tracing::info!("the API server itself gives pods their settings now; the webhook is no longer asked"),
+        Err(error) => tracing::warn!(%error, "could not take the webhook's configuration away; delete it by hand"),
+    }
+    tokio::time::sleep(AFTERLIFE).await;
+}
+
+async fn serve(ctx: &Context, options: &Options, tasks: &mut JoinSet<()>) -> Result<(), Problem> {
+    let served = webhook::serve(ctx.client.clone(), options, ctx.programs.clone(), std::future::pending()).await;
+    let (address, serving) = served.map_err(|error| Problem::Failing(error.to_string()))?;
+    tracing::info!(%address, "serving the admission webhook");
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the webhook ended");
+        }
+    });
+    Ok(())
+}
+
+fn stuck(problem: Problem) -> Standings {
+    Standings { backend: AdmissionBackend::Webhook, policies: HashMap::new(), problem: Some(problem) }
+}
+
+/// What is in force.
+#[derive(Default)]
+struct Force {
+    /// What API servers are asked about.
+    program: Option<Arc<Program>>,
+    /// When every API server has seen the configuration as it is.
+    settles_at: Option<Instant>,
+    written: Option<Instant>,
+    problem: Option<String>,
+}
+
+impl Force {
+    fn take_in(&mut self, state: &State, now: Instant) {
+        let State { in_force, written, problem } = state;
+        if *written != self.written {
+            self.written = *written;
+            self.settles_at = written.map(|_| now + HAND_OVER);
+        }
+        self.program.clone_from(in_force);
+        self.problem.clone_from(problem);
+    }
+
+    fn settles_at(&self) -> Option<Instant> {
+        self.settles_at
+    }
+
+    fn standings(&self, program: Option<&Program>, now: Instant) -> Standings {
+        let in_force: HashMap<&PolicyId, &Arc<Policy>> =
+            self.program.iter().flat_map(|program| program.policies()).map(|policy| (policy.id(), policy)).collect();
+        let problem = self.problem.clone().map(Problem::Failing);
+        let is_settled = self.settles_at.is_none_or(|at| at <= now);
+        let policies = program.into_iter().flat_map(Program::policies).map(|policy| {
+            let is_asked_about = in_force.get(policy.id()).is_some_and(|known| **known == *policy);
+            let progress = if is_asked_about && is_settled {
+                Progress::InForce
+            } else if let (Some(problem), false) = (&problem, is_asked_about) {
+                Progress::Stuck(problem.clone())
+            } else {
+                Progress::Waiting("API servers are being told whom to ask about new pods".to_owned())
+            };
+            (policy.id().clone(), Standing { policy: Arc::clone(policy), progress, omitted: None })
+        });
+        Standings { backend: AdmissionBackend::Webhook, policies: policies.collect(), problem }
+    }
+}
