@@ -48,14 +48,24 @@ impl Force {
         self.leaving.iter().chain(back).cloned().collect()
     }
 
-    /// Notes that a version of a unit was written.
+    /// Notes that a version of a unit is being written.
     pub(super) fn written(&mut self, name: &str, digest: &str, now: Instant) {
         // What is in force already is only repaired.
         if self.digest(name) != Some(digest) {
             let (digests, last) = self.in_transit.entry(name.to_owned()).or_insert_with(|| (Vec::new(), now));
-            digests.push(digest.to_owned());
+            if digests.last().is_none_or(|last| last != digest) {
+                digests.push(digest.to_owned());
+            }
             *last = now;
         }
+    }
+
+    /// Notes that the last version of a unit did not get to be written.
+    pub(super) fn not_written(&mut self, name: &str) {
+        if let Some((digests, _)) = self.in_transit.get_mut(name) {
+            digests.pop();
+        }
+        self.in_transit.retain(|_, (digests, _)| !digests.is_empty());
     }
 
     /// Notes that a unit was removed.

@@ -185,6 +185,12 @@ impl Native {
         if due.is_empty() {
             return;
         }
+        for step in &due {
+            // Before it is sent: it can arrive without an answer.
+            if let Step::Apply { name, policy: true, .. } = step {
+                self.force.written(name, self.compiled.digest(name).unwrap_or_default(), Instant::now());
+            }
+        }
         let (client, compiled) = (&self.client, &self.compiled);
         let taking = due.into_iter().map(|step| {
             let unit = compiled.units.get(step.name());
@@ -217,13 +223,11 @@ impl Native {
         if name == OTHERS {
             self.others_written = Instant::now();
         }
+        let is_policy_missing =
+            matches!(step, Step::Apply { policy: true, .. }) && !written.iter().any(|written| matches!(written, Written::Policy(_)));
         for written in written {
             match &written {
-                Written::Policy(_) => {
-                    let digest = self.compiled.digest(name).unwrap_or_default();
-                    self.force.written(name, digest, Instant::now());
-                }
-                Written::Binding(_) => {}
+                Written::Policy(_) | Written::Binding(_) => {}
                 Written::NoPolicy(name) | Written::NoBinding(name) => self.force.removed(name),
             }
             self.objects.written(written);
@@ -242,6 +246,9 @@ impl Native {
                 self.failures.failed(name, error, Instant::now());
             }
             (Err(error), _) => {
+                if is_policy_missing && matches!(error, WriteError::Refused(_) | WriteError::Forbidden(_)) {
+                    self.force.not_written(name);
+                }
                 tracing::warn!(name, %error, "could not write MutatingAdmissionPolicy; trying again");
                 self.failures.failed(name, error, Instant::now());
             }
