@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use anyhow::Context as _;
 use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
@@ -12,15 +11,17 @@ use podpolicy_api::{ClusterPodPolicy, PodPolicy};
 use podpolicy_controller::{AdmissionMode, Config};
 use podpolicy_e2e::objects::{self, apply};
 use podpolicy_e2e::policies::{status, verdict};
+use podpolicy_e2e::tap::Disturbance;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
-use podpolicy_e2e::{ControlPlane, History, InProcess, Options, TestNamespace};
+use podpolicy_e2e::{ControlPlane, History, InProcess, Options, Tap, TestNamespace};
 use tokio::task::JoinHandle;
 
 #[tokio::test]
 async fn no_pod_goes_without_while_its_namespace_changes_hands() -> anyhow::Result<()> {
     let plane = ControlPlane::start(Options { crds: true, controller_manager: false }).await?;
-    let client = plane.client();
-    let operator = InProcess::start(plane.client(), Config { admission: AdmissionMode::Native, ..Config::default() }).await?;
+    let (client, tap) = (plane.client(), Tap::default());
+    let config = Config { admission: AdmissionMode::Native, ..Config::default() };
+    let operator = InProcess::start(tap.client(plane.config())?, config).await?;
     let cluster_policies: Api<ClusterPodPolicy> = Api::all(client.clone());
     let policies: Api<MutatingAdmissionPolicy> = Api::all(client.clone());
     let namespace = TestNamespace::create(&plane.config(), "moves").await?;
@@ -35,10 +36,18 @@ async fn no_pod_goes_without_while_its_namespace_changes_hands() -> anyhow::Resu
     assert_eq!(pod.labels()["org"], "all", "the first pod of a namespace that is new");
 
     let history = History::of(cluster_policies.clone(), "org").await?;
-    let births = Births::watch(client.clone(), namespace.name());
+    let mut births = Births::watch(client.clone(), namespace.name());
     let own: Api<PodPolicy> = Api::namespaced(client.clone(), namespace.name());
-    for _ in 0..2 {
+    for round in ["first", "second"] {
+        let held = tap.disturb(Disturbance::Hold, {
+            let unit = unit.clone();
+            move |sent| sent.writes("mutatingadmissionpolicies") && sent.name == unit
+        });
         apply(&client, namespace.name(), &policy("PodPolicy", "team", "team: shop")).await?;
+        held.met(1).await?;
+        taken_up(&client, later.name(), &format!("{round}-in")).await?;
+        births.more().await?;
+        held.end();
         status(&own, "team", "ready", |status| verdict(status, "Ready") == "True InForce").await?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
         let pod = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &objects::pod("both", &[])).await?;
@@ -46,7 +55,12 @@ async fn no_pod_goes_without_while_its_namespace_changes_hands() -> anyhow::Resu
         excludes(&client, namespace.name(), true).await?;
         births.more().await?;
 
+        let held = tap.disturb(Disturbance::Hold, |sent| sent.writes("mutatingadmissionpolicies") && sent.name == "podpolicy-others");
         own.delete("team", &DeleteParams::default()).await?;
+        held.met(1).await?;
+        taken_up(&client, later.name(), &format!("{round}-out")).await?;
+        births.more().await?;
+        held.end();
         eventually("the unit of the namespace to go", DEADLINE, async || {
             let unit = policies.get_opt(&unit).await?;
             Ok(Seen::when(unit.is_none(), "it is there"))
@@ -71,6 +85,35 @@ fn policy(kind: &str, name: &str, label: &str) -> String {
     format!(
         "{{ apiVersion: podpolicy.dev/v1alpha1, kind: {kind}, metadata: {{ name: {name} }}, spec: {{ selector: {{}}, labels: {{ {label} }} }} }}"
     )
+}
+
+/// Waits until the API server has taken up an object of this kind that is written now: then it has taken up all that were written before.
+async fn taken_up(client: &Client, namespace: &str, marker: &str) -> anyhow::Result<()> {
+    let rule = "{ apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods] }";
+    let expression = format!("Object{{ metadata: Object.metadata{{ labels: {{ 'marker': '{marker}' }} }} }}");
+    let manifests = format!(
+        "
+        apiVersion: admissionregistration.k8s.io/v1
+        kind: MutatingAdmissionPolicy
+        metadata: {{ name: e2e-marker }}
+        spec:
+          matchConstraints: {{ resourceRules: [{rule}] }}
+          reinvocationPolicy: Never
+          mutations: [{{ patchType: ApplyConfiguration, applyConfiguration: {{ expression: \"{expression}\" }} }}]
+        ---
+        apiVersion: admissionregistration.k8s.io/v1
+        kind: MutatingAdmissionPolicyBinding
+        metadata: {{ name: e2e-marker }}
+        spec: {{ policyName: e2e-marker }}
+        "
+    );
+    apply(client, "default", &manifests).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    eventually(&format!("the marker {marker}"), DEADLINE, async || {
+        let pod = pods.create(&PostParams { dry_run: true, ..PostParams::default() }, &objects::pod("marked", &[])).await?;
+        Ok(Seen::when(pod.labels().get("marker").is_some_and(|found| found == marker), pod.labels()))
+    })
+    .await
 }
 
 /// Waits until the binding of the shared unit excludes the namespace, or does not.
@@ -108,15 +151,15 @@ impl Births {
     }
 
     /// Waits for some that begin from now on.
-    async fn more(&self) -> anyhow::Result<()> {
+    async fn more(&mut self) -> anyhow::Result<()> {
         let before = self.count.load(Ordering::Relaxed);
         eventually("more births", DEADLINE, async || {
             let now = self.count.load(Ordering::Relaxed);
-            anyhow::ensure!(!self.task.is_finished(), "a pod went without: see the end");
-            Ok(Seen::when(now > before + 20, now))
+            Ok(Seen::when(now > before + 20 || self.task.is_finished(), now))
         })
-        .await
-        .context("births")
+        .await?;
+        // It ends by itself only with an error.
+        if self.task.is_finished() { (&mut self.task).await? } else { Ok(()) }
     }
 
     async fn end(self) -> anyhow::Result<()> {

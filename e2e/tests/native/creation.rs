@@ -6,6 +6,7 @@ use podpolicy_controller::AdmissionMode;
 use podpolicy_e2e::History;
 use podpolicy_e2e::policies::{condition, verdict};
 use podpolicy_e2e::stage::record;
+use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 
 use crate::scene::{Scene, WEB, admission, team};
 
@@ -21,6 +22,26 @@ async fn pod_that_is_created_once_its_policy_is_ready_has_the_settings_of_that_g
         assert_eq!(admission(&status).backend, AdmissionBackend::Native);
         assert_eq!(admission(&status).message, None);
         assert_eq!(scene.new_team(&format!("web-{generation}")).await?, Some(name), "from its birth on");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn policy_that_is_changed_and_changed_back_at_once_is_ready_only_when_no_pod_gets_what_it_said_in_between() -> anyhow::Result<()> {
+    let scene = Scene::set("and-back").await?;
+    let _operator = scene.native().await?;
+    scene.policy("standard", &team("a")).await?;
+    scene.ready("standard").await?;
+    for round in 1..=3 {
+        let writes = scene.writes();
+        scene.policy("standard", &team("b")).await?;
+        eventually("the change to be written", DEADLINE, async || Ok(Seen::when(scene.writes() > writes, writes))).await?;
+        scene.policy("standard", &team("a")).await?;
+        let status = scene.ready("standard").await?;
+        assert_eq!(admission(&status).generation, 1 + 2 * round);
+        for number in 0..300 {
+            assert_eq!(scene.would_be().await?.labels()["team"], "a", "pod {number} in round {round}");
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use podpolicy_api::AdmissionBackend;
@@ -16,11 +17,18 @@ use super::{
     versions::{UnitInForce, Versions},
 };
 
+/// A version that has not come through after this time never will.
+const LOST: Duration = Duration::from_secs(10);
+
 /// What is in force.
 #[derive(Default)]
 pub(super) struct Force {
     /// The digests of the units that are, by name.
     digests: BTreeMap<String, String>,
+    /// Units that were removed since they were last seen to be out of force.
+    leaving: BTreeSet<String>,
+    /// The versions of units that were written since one was seen in force, oldest first, and when the last was.
+    in_transit: BTreeMap<String, (Vec<String>, Instant)>,
     /// Whether everything was asked once.
     is_known: bool,
     versions: Versions,
@@ -31,6 +39,44 @@ pub(super) struct Force {
 impl Force {
     pub(super) fn digests(&self) -> &BTreeMap<String, String> {
         &self.digests
+    }
+
+    /// Units that look as if they were in force as they should be, and of which nobody can tell: something else was written since, and
+    /// has not come through yet.
+    pub(super) fn unclear(&self, compiled: &Compiled) -> BTreeSet<String> {
+        let back = self.in_transit.keys().filter(|name| self.digest(name) == compiled.digest(name));
+        self.leaving.iter().chain(back).cloned().collect()
+    }
+
+    /// Notes that a version of a unit is being written.
+    pub(super) fn written(&mut self, name: &str, digest: &str, now: Instant) {
+        // What is in force already is only repaired.
+        if self.digest(name) != Some(digest) {
+            let (digests, last) = self.in_transit.entry(name.to_owned()).or_insert_with(|| (Vec::new(), now));
+            if digests.last().is_none_or(|last| last != digest) {
+                digests.push(digest.to_owned());
+            }
+            *last = now;
+        }
+    }
+
+    /// Notes that the last version of a unit did not get to be written.
+    pub(super) fn not_written(&mut self, name: &str) {
+        if let Some((digests, _)) = self.in_transit.get_mut(name) {
+            digests.pop();
+        }
+        self.in_transit.retain(|_, (digests, _)| !digests.is_empty());
+    }
+
+    /// Notes that a unit was removed.
+    pub(super) fn removed(&mut self, name: &str) {
+        self.in_transit.remove(name);
+        self.leaving.insert(name.to_owned());
+    }
+
+    /// Gives up waiting for versions that should have come through long ago.
+    pub(super) fn forget_lost(&mut self, now: Instant) {
+        self.in_transit.retain(|_, (_, last)| now.duration_since(*last) < LOST);
     }
 
     /// Whether everything was asked once.
@@ -61,7 +107,9 @@ impl Force {
     }
 
     fn awaited<'a>(&'a self, compiled: &'a Compiled) -> impl Iterator<Item = &'a str> {
-        let missing = compiled.wanted.keys().filter(|name| self.digest(name) != compiled.digest(name));
+        let is_missing =
+            |name: &str| self.leaving.contains(name) || self.in_transit.contains_key(name) || self.digest(name) != compiled.digest(name);
+        let missing = compiled.wanted.keys().filter(move |name| is_missing(name));
         let left_over = self.digests.keys().filter(|name| !compiled.wanted.contains_key(*name));
         missing.chain(left_over).map(String::as_str)
     }
@@ -77,7 +125,7 @@ impl Force {
         let mut is_all_asked = false;
         for (id, _) in &found {
             match id.kind {
-                PolicyKind::PodPolicy => _ = asked.insert(id.namespace.as_str()),
+                PolicyKind::PodPolicy => _ = asked.insert(id.namespace.clone()),
                 PolicyKind::ClusterPodPolicy => is_all_asked = true,
             }
         }
@@ -93,12 +141,26 @@ impl Force {
         self.is_known |= is_complete;
         let old = std::mem::replace(&mut self.digests, digests);
         self.fall(compiled, &old);
-        old != self.digests || was_known != self.is_known
+        self.come_through();
+        let is_asked = |name: &str| is_all_asked || namespace_of(name).is_some_and(|namespace| asked.contains(namespace));
+        let left: Vec<_> = self.leaving.iter().filter(|name| is_asked(name) && !self.digests.contains_key(*name)).cloned().collect();
+        self.leaving.retain(|name| !left.contains(name));
+        !left.is_empty() || old != self.digests || was_known != self.is_known
+    }
+
+    /// A version that is in force has come through, and with it those before it.
+    fn come_through(&mut self) {
+        for (name, (digests, _)) in &mut self.in_transit {
+            if let Some(at) = self.digests.get(name).and_then(|in_force| digests.iter().position(|digest| digest == in_force)) {
+                digests.drain(..=at);
+            }
+        }
+        self.in_transit.retain(|_, (digests, _)| !digests.is_empty());
     }
 
     /// Policies no longer stand when a unit that they are in was in force and is not any more.
     fn fall(&mut self, compiled: &Compiled, before: &BTreeMap<String, String>) {
-        for name in before.keys().filter(|name| !self.digests.contains_key(*name)) {
+        for name in before.keys().filter(|name| !self.digests.contains_key(*name) && !self.leaving.contains(*name)) {
             for id in compiled.units.get(name).iter().flat_map(|unit| &unit.policies) {
                 self.standing.remove(id);
             }
@@ -129,11 +191,135 @@ impl Force {
         }
         let names: BTreeSet<_> = compiled.wanted.keys().chain(self.digests.keys()).collect();
         let not_yet = names.into_iter().find(|name| {
-            let unit = UnitInForce { name, in_force: self.digest(name), should_have: compiled.has(name, policy.id()) };
-            !self.versions.is_true_to(policy, &unit)
+            let should_have = compiled.has(name, policy.id());
+            let in_force = self.digest(name).filter(|_| !(should_have && self.leaving.contains(*name)));
+            let is_true = |in_force| self.versions.is_true_to(policy, &UnitInForce { name, in_force, should_have });
+            // The API server may pass through each version that was written.
+            let mut on_its_way = self.in_transit.get(*name).into_iter().flat_map(|(digests, _)| digests);
+            !is_true(in_force) || !on_its_way.all(|digest| is_true(Some(digest)))
         });
         let Some(name) = not_yet else { return Progress::InForce };
         let waiting = || Progress::Waiting(format!("the API server has not yet taken up MutatingAdmissionPolicy {name}"));
         failures.problem(name).map(Progress::Stuck).or_else(stuck).unwrap_or_else(waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podpolicy_admission::cel;
+    use podpolicy_engine::{Program, Settings};
+    use serde_json::json;
+
+    use super::*;
+    use crate::admission::scope::Scope;
+
+    const SHOP: &str = "podpolicy-namespace-shop";
+
+    fn compiled(policies: &[(&str, &str)]) -> Compiled {
+        let policy = |(name, team): &(&str, &str)| {
+            let metadata = json!({ "namespace": "shop", "name": name });
+            let policy = json!({ "metadata": metadata, "spec": { "selector": {}, "labels": { *name: team } } });
+            Arc::new(Policy::from_namespaced(&serde_json::from_value(policy).unwrap()))
+        };
+        let program = Arc::new(Program::new(policies.iter().map(policy), std::collections::HashMap::new(), Settings::default()));
+        let compilation = cel::compile(&program);
+        Compiled::new(program, compilation, &Scope::of(&crate::Watched::Cluster))
+    }
+
+    /// What the operator does with a program, short of writing.
+    fn compile(force: &mut Force, policies: &[(&str, &str)]) -> Compiled {
+        let compiled = compiled(policies);
+        force.compiled(&compiled);
+        compiled
+    }
+
+    fn write(force: &mut Force, compiled: &Compiled) {
+        force.written(SHOP, compiled.digest(SHOP).unwrap(), Instant::now());
+    }
+
+    /// The API server shows this version to whoever asks, or none.
+    fn see(force: &mut Force, compiled: &Compiled, seen: Option<&Compiled>) {
+        let units = seen.map(|seen| (SHOP.to_owned(), seen.digest(SHOP).unwrap().to_owned())).into_iter().collect();
+        force.found(compiled, vec![(PolicyId::namespaced("shop", "a"), units)], true);
+    }
+
+    fn stands(force: &mut Force, compiled: &Compiled, name: &str) -> bool {
+        let standings = force.standings(compiled, &Failures::default(), None);
+        standings.policies[&PolicyId::namespaced("shop", name)].progress == Progress::InForce
+    }
+
+    #[test]
+    fn a_policy_stands_once_its_unit_was_seen_in_force_and_no_sooner() {
+        let mut force = Force::default();
+        let first = compile(&mut force, &[("a", "1")]);
+        assert!(!stands(&mut force, &first, "a"));
+        see(&mut force, &first, None);
+        write(&mut force, &first);
+        assert!(!stands(&mut force, &first, "a") && force.awaits(&first));
+        see(&mut force, &first, Some(&first));
+        assert!(stands(&mut force, &first, "a") && !force.awaits(&first));
+    }
+
+    #[test]
+    fn a_policy_that_did_not_change_stands_while_another_does() {
+        let mut force = Force::default();
+        let first = compile(&mut force, &[("a", "1"), ("b", "1")]);
+        write(&mut force, &first);
+        see(&mut force, &first, Some(&first));
+        assert!(stands(&mut force, &first, "a") && stands(&mut force, &first, "b"));
+        let second = compile(&mut force, &[("a", "1"), ("b", "2")]);
+        write(&mut force, &second);
+        assert!(stands(&mut force, &second, "a") && !stands(&mut force, &second, "b"));
+        see(&mut force, &second, None);
+        assert!(!stands(&mut force, &second, "a"), "it was in force, and is not any more");
+    }
+
+    #[test]
+    fn what_was_changed_back_does_not_stand_before_the_change_has_come_through() {
+        let mut force = Force::default();
+        let first = compile(&mut force, &[("a", "1")]);
+        write(&mut force, &first);
+        see(&mut force, &first, Some(&first));
+        let second = compile(&mut force, &[("a", "2")]);
+        write(&mut force, &second);
+        let third = compile(&mut force, &[("a", "1")]);
+        see(&mut force, &third, Some(&first));
+        assert!(!stands(&mut force, &third, "a"), "the API server has yet to pass through the second");
+        assert_eq!(force.unclear(&third), [SHOP.to_owned()].into());
+        see(&mut force, &third, Some(&second));
+        assert!(!stands(&mut force, &third, "a") && force.unclear(&third).is_empty());
+        write(&mut force, &third);
+        see(&mut force, &third, Some(&third));
+        assert!(stands(&mut force, &third, "a") && !force.awaits(&third));
+    }
+
+    #[test]
+    fn a_version_that_never_comes_through_is_given_up() {
+        let mut force = Force::default();
+        let first = compile(&mut force, &[("a", "1")]);
+        see(&mut force, &first, Some(&first));
+        let second = compile(&mut force, &[("a", "2")]);
+        write(&mut force, &second);
+        let third = compile(&mut force, &[("a", "1")]);
+        force.forget_lost(Instant::now());
+        assert!(!force.unclear(&third).is_empty());
+        force.forget_lost(Instant::now() + LOST);
+        assert!(force.unclear(&third).is_empty());
+    }
+
+    #[test]
+    fn a_unit_that_comes_back_does_not_stand_because_of_the_one_that_was_removed() {
+        let mut force = Force::default();
+        let first = compile(&mut force, &[("a", "1")]);
+        see(&mut force, &first, Some(&first));
+        compile(&mut force, &[]);
+        force.removed(SHOP);
+        let again = compile(&mut force, &[("a", "1")]);
+        see(&mut force, &again, Some(&first));
+        assert!(!stands(&mut force, &again, "a") && force.awaits(&again));
+        see(&mut force, &again, None);
+        write(&mut force, &again);
+        see(&mut force, &again, Some(&again));
+        assert!(stands(&mut force, &again, "a"));
     }
 }

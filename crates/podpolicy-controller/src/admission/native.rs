@@ -21,7 +21,7 @@ use super::{
     scope::{OTHERS, Scope},
     standing::{AdmissionState, Problem},
     steps::{Scene, Step, steps},
-    write::{self, Taken},
+    write::{self, Taken, Written},
 };
 use crate::{apply::WriteError, observe::Failure};
 
@@ -140,6 +140,7 @@ impl Native {
             self.compile_at = None;
             self.compile(program).await;
         }
+        self.force.forget_lost(Instant::now());
         if self.objects.is_listed() && self.compiled.program.is_some() {
             self.write().await;
             if self.probe().await {
@@ -184,6 +185,12 @@ impl Native {
         if due.is_empty() {
             return;
         }
+        for step in &due {
+            // Before it is sent: it can arrive without an answer.
+            if let Step::Apply { name, policy: true, .. } = step {
+                self.force.written(name, self.compiled.digest(name).unwrap_or_default(), Instant::now());
+            }
+        }
         let (client, compiled) = (&self.client, &self.compiled);
         let taking = due.into_iter().map(|step| {
             let unit = compiled.units.get(step.name());
@@ -202,6 +209,7 @@ impl Native {
             wanted: &self.compiled.wanted,
             present: &self.objects.present(),
             in_force: self.force.digests(),
+            unclear: &self.force.unclear(&self.compiled),
             refused: &self.failures.refused(),
             is_handed_over: now.duration_since(self.others_written) >= HAND_OVER,
         };
@@ -215,7 +223,13 @@ impl Native {
         if name == OTHERS {
             self.others_written = Instant::now();
         }
+        let is_policy_missing =
+            matches!(step, Step::Apply { policy: true, .. }) && !written.iter().any(|written| matches!(written, Written::Policy(_)));
         for written in written {
+            match &written {
+                Written::Policy(_) | Written::Binding(_) => {}
+                Written::NoPolicy(name) | Written::NoBinding(name) => self.force.removed(name),
+            }
             self.objects.written(written);
         }
         match (result, &step) {
@@ -232,6 +246,9 @@ impl Native {
                 self.failures.failed(name, error, Instant::now());
             }
             (Err(error), _) => {
+                if is_policy_missing && matches!(error, WriteError::Refused(_) | WriteError::Forbidden(_)) {
+                    self.force.not_written(name);
+                }
                 tracing::warn!(name, %error, "could not write MutatingAdmissionPolicy; trying again");
                 self.failures.failed(name, error, Instant::now());
             }

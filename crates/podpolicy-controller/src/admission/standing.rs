@@ -109,7 +109,7 @@ pub(crate) struct AtCreation {
 
 impl AdmissionState {
     /// What the status of a policy has to say; nothing where there is no backend.
-    pub(crate) fn of(&self, policy: &Policy) -> Option<AtCreation> {
+    pub(crate) fn of(&self, policy: &Arc<Policy>) -> Option<AtCreation> {
         let standings = match self {
             Self::Off => return None,
             Self::Starting => {
@@ -119,8 +119,8 @@ impl AdmissionState {
             Self::On(standings) => standings,
         };
         let backend = Some(standings.backend);
-        // One of another spec says nothing of this one.
-        let standing = standings.policies.get(policy.id()).filter(|standing| *standing.policy == *policy);
+        // One of another spec says nothing of this one, and one of the same spec before it was changed and changed back neither.
+        let standing = standings.policies.get(policy.id()).filter(|standing| Arc::ptr_eq(&standing.policy, policy));
         if let Some(Standing { policy: _, progress, omitted }) = standing {
             return Some(AtCreation { backend, progress: progress.clone(), omitted: omitted.clone() });
         }

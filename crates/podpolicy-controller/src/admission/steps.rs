@@ -29,6 +29,9 @@ pub(super) struct Scene<'a> {
     pub(super) present: &'a BTreeMap<String, Present>,
     /// The digests of the units that are in force.
     pub(super) in_force: &'a BTreeMap<String, String>,
+    /// Units of which nobody can tell whether they are in force as they should be: they were removed or changed and are wanted as they
+    /// were, and that has not come through yet. Until it has they are left alone.
+    pub(super) unclear: &'a BTreeSet<String>,
     /// Units that the API server refuses: nobody waits for them.
     pub(super) refused: &'a BTreeSet<String>,
     /// Whether the binding of all others was written so long ago that every API server knows it: nothing tells.
@@ -56,7 +59,7 @@ impl Step {
 pub(super) fn steps(scene: &Scene<'_>) -> Vec<Step> {
     let present = |name: &str| scene.present.get(name).copied().unwrap_or_default();
     let may_let_go = own_units_stand(scene);
-    let apply = scene.wanted.iter().filter_map(|(name, wanted)| {
+    let apply = scene.wanted.iter().filter(|(name, _)| !scene.unclear.contains(*name)).filter_map(|(name, wanted)| {
         let found = present(name);
         let is_held_back = name == OTHERS && found.binding.is_some() && !may_let_go;
         let (policy, binding) = (found.policy != Some(wanted.policy), found.binding != Some(wanted.binding) && !is_held_back);
@@ -64,7 +67,7 @@ pub(super) fn steps(scene: &Scene<'_>) -> Vec<Step> {
     });
     let others_stand = scene.wanted.get(OTHERS).is_none_or(|wanted| {
         let is_written = present(OTHERS) == Present { policy: Some(wanted.policy), binding: Some(wanted.binding) };
-        is_written && scene.is_handed_over && scene.in_force.get(OTHERS) == Some(&wanted.digest)
+        is_written && scene.is_handed_over && stands(scene, OTHERS, wanted)
     });
     let remove = scene.present.iter().filter(|(name, _)| !scene.wanted.contains_key(*name)).filter_map(|(name, found)| {
         let is_free = if name == OTHERS { may_let_go } else { others_stand };
@@ -77,7 +80,11 @@ pub(super) fn steps(scene: &Scene<'_>) -> Vec<Step> {
 /// Whether every namespace that should have a unit of its own has it, so that the unit of all others may leave it.
 fn own_units_stand(scene: &Scene<'_>) -> bool {
     let own = scene.wanted.iter().filter(|(name, _)| *name != OTHERS);
-    own.filter(|(name, _)| !scene.refused.contains(*name)).all(|(name, wanted)| scene.in_force.get(name) == Some(&wanted.digest))
+    own.filter(|(name, _)| !scene.refused.contains(*name)).all(|(name, wanted)| stands(scene, name, wanted))
+}
+
+fn stands(scene: &Scene<'_>, name: &str, wanted: &Wanted) -> bool {
+    !scene.unclear.contains(name) && scene.in_force.get(name) == Some(&wanted.digest)
 }
 
 #[cfg(test)]
@@ -93,6 +100,7 @@ mod tests {
         wanted: BTreeMap<String, Wanted>,
         present: BTreeMap<String, Present>,
         in_force: BTreeMap<String, String>,
+        unclear: BTreeSet<String>,
         refused: BTreeSet<String>,
         is_handed_over: bool,
     }
@@ -119,6 +127,11 @@ mod tests {
             self
         }
 
+        fn removed(mut self, name: &str) -> Self {
+            self.unclear.insert(name.to_owned());
+            self
+        }
+
         fn handed_over(mut self) -> Self {
             self.is_handed_over = true;
             self
@@ -126,8 +139,8 @@ mod tests {
 
         #[track_caller]
         fn gives(self, wanted: &[Step]) {
-            let Self { wanted: units, present, in_force, refused, is_handed_over } = &self;
-            let scene = Scene { wanted: units, present, in_force, refused, is_handed_over: *is_handed_over };
+            let Self { wanted: units, present, in_force, unclear, refused, is_handed_over } = &self;
+            let scene = Scene { wanted: units, present, in_force, unclear, refused, is_handed_over: *is_handed_over };
             assert_eq!(steps(&scene), wanted);
         }
     }
@@ -202,5 +215,12 @@ mod tests {
         let binding = Step::Apply { name: OTHERS.to_owned(), policy: false, binding: true };
         shop_is_refused().gives(&[apply(SHOP)]);
         shop_is_refused().sees(BANK, 1).gives(&[apply(SHOP), binding]);
+    }
+
+    #[test]
+    fn a_unit_that_comes_back_is_not_taken_for_the_one_that_was_removed() {
+        let shop_is_back = || Case::default().wants(OTHERS, 2).wants(SHOP, 1).has(OTHERS, 2, 1).sees(OTHERS, 1).sees(SHOP, 1);
+        shop_is_back().removed(SHOP).gives(&[]);
+        shop_is_back().gives(&[apply(SHOP), Step::Apply { name: OTHERS.to_owned(), policy: false, binding: true }]);
     }
 }
