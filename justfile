@@ -43,6 +43,13 @@ bench: (_tools "go" "clang") control-plane
     cargo build --release --locked -p podpolicy
     cargo bench --locked -p podpolicy-engine
     PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench pods
+    PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench creation
+    cargo bench --locked -p podpolicy-e2e --bench webhook
+
+# Fuzz the compiler with hostile texts for some seconds
+fuzz seconds="1200": (_tools "clang" "cargo-fuzz")
+    # libFuzzer needs flags of the compiler that are not stable.
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . hostile_texts -- -max_total_time={{ seconds }} -max_len=512
 
 # Build etcd, kube-apiserver, kube-controller-manager and kubectl, once
 control-plane: (_tools "go")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure of the tools named on the command line: go, clang, just, cargo-deny.
+# Makes sure of the tools named on the command line: go, clang, just, cargo-deny, cargo-fuzz.
 # Installs what it can (root on Debian or Ubuntu, or cargo); otherwise says in one line what to install.
 set -euo pipefail
 
@@ -43,7 +43,7 @@ for tool in "$@"; do
   case "$tool" in
     go) ensure_go ;;
     clang) ensure_clang ;;
-    just | cargo-deny) ensure_cargo_tool "$tool" ;;
-    *) say "setup.sh knows go, clang, just and cargo-deny, not $tool"; exit 2 ;;
+    just | cargo-deny | cargo-fuzz) ensure_cargo_tool "$tool" ;;
+    *) say "setup.sh knows go, clang, just, cargo-deny and cargo-fuzz, not $tool"; exit 2 ;;
   esac
 done

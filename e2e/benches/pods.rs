@@ -45,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
     let plane = ControlPlane::start(Options { crds: true, controller_manager: false }).await?;
     let client = plane.client();
     let log_level = std::env::var("BENCH_LOG").unwrap_or_else(|_| "warn".to_owned());
-    let arguments = ["run", "--metrics-address", "127.0.0.1:0", "--log", &log_level, "--namespaces", MANAGED];
+    let arguments = ["run", "--metrics-address", "127.0.0.1:0", "--log", &log_level, "--namespaces", MANAGED, "--admission", "none"];
     for namespace in [FLOOR, MANAGED] {
         let object =
             Namespace { metadata: kube::core::ObjectMeta { name: Some(namespace.to_owned()), ..Default::default() }, ..Default::default() };

@@ -5,16 +5,16 @@
 use std::{fs, path::Path, process::Stdio};
 
 use anyhow::{Context as _, ensure};
-use podpolicy_controller::Config;
+use podpolicy_controller::{AdmissionMode, Config};
 use podpolicy_e2e::{ControlPlane, InProcess, Options};
 
 /// The pages with commands that need nothing but a cluster with the operator.
-const PAGES: [&str; 1] = ["labels-and-annotations.md"];
+const PAGES: [&str; 2] = ["labels-and-annotations.md", "settings-at-creation.md"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_every_how_to_work() -> anyhow::Result<()> {
     let plane = ControlPlane::start(Options::default()).await?;
-    let operator = InProcess::start(plane.client(), Config::default()).await?;
+    let operator = InProcess::start(plane.client(), Config { admission: AdmissionMode::Auto, ..Config::default() }).await?;
     for page in PAGES {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
         let text = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;

@@ -82,7 +82,7 @@ impl Webhook {
         eventually("the API server to ask the webhook", DEADLINE, async || {
             // The server knows no program for it, and refuses to answer.
             let answer = pods.create(&params, &objects::pod("pod", &[])).await;
-            Ok(Seen::when(answer.as_ref().is_err_and(|error| error.to_string().contains("no program")), answer))
+            Ok(Seen::when(answer.as_ref().is_err_and(|error| error.to_string().contains("pods.differential.podpolicy.dev")), answer))
         })
         .await
     }
