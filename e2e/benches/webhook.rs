@@ -114,11 +114,11 @@ impl Keys {
 }
 
 fn open(server: &Runtime, keys: &Keys, handler: impl Handler) -> anyhow::Result<SocketAddr> {
-    let (sender, served) = watch::channel(Some(Arc::clone(&keys.served)));
+    let (sender, certificates) = watch::channel(Some(Arc::clone(&keys.served)));
     let (address, listener) = server.block_on(server::bind("127.0.0.1:0".parse()?))?;
     server.spawn(async move {
         let _sender = sender;
-        server::serve(listener, served, handler, Limits::default(), std::future::pending()).await
+        server::serve(listener, certificates, handler, Limits::default(), std::future::pending()).await
     });
     Ok(address)
 }

@@ -6,16 +6,16 @@ use serde_json::{Value as Json, json};
 
 /// The patch that gives the pod what was decided. It is empty when there is nothing to write.
 pub fn patch(pod: &Pod, creation: &Creation) -> Patch {
-    let mut patch = Vec::new();
+    let mut operations = Vec::new();
     for (map, present, changes) in
         [("labels", &pod.labels, &creation.metadata.labels), ("annotations", &pod.annotations, &creation.metadata.annotations)]
     {
         if present.is_empty() && !changes.is_empty() {
-            patch.push(add(&["metadata", map], json!({})));
+            operations.push(add(&["metadata", map], json!({})));
         }
         for (key, value) in changes {
             let path = ["metadata", map, key];
-            patch.push(match value {
+            operations.push(match value {
                 Some(value) => add(&path, value.as_str().into()),
                 None => PatchOperation::Remove(RemoveOperation { path: PointerBuf::from_tokens(path) }),
             });
@@ -25,23 +25,23 @@ pub fn patch(pod: &Pod, creation: &Creation) -> Patch {
     for Setting { field, value } in &creation.settings {
         let value = serde_json::to_value(value).expect("settings have only strings for keys");
         match field {
-            Field::GracePeriod => patch.push(add(&["spec", "terminationGracePeriodSeconds"], value)),
+            Field::GracePeriod => operations.push(add(&["spec", "terminationGracePeriodSeconds"], value)),
             Field::Probe { container, kind } => {
                 let Some(place) = Place::of(pod, container) else { continue };
-                patch.push(add(&["spec", place.list, &place.index, kind.field_name()], value));
+                operations.push(add(&["spec", place.list, &place.index, kind.field_name()], value));
             }
             Field::Hook { container, kind } => {
                 let Some(place) = Place::of(pod, container) else { continue };
                 if !place.has_lifecycle && !given_lifecycle.contains(container) {
                     given_lifecycle.push(container.clone());
-                    patch.push(add(&["spec", place.list, &place.index, "lifecycle"], json!({})));
+                    operations.push(add(&["spec", place.list, &place.index, "lifecycle"], json!({})));
                 }
-                patch.push(add(&["spec", place.list, &place.index, "lifecycle", kind.field_name()], value));
+                operations.push(add(&["spec", place.list, &place.index, "lifecycle", kind.field_name()], value));
             }
             Field::Label(_) | Field::Annotation(_) | Field::Container(_) => {}
         }
     }
-    Patch(patch)
+    Patch(operations)
 }
 
 /// Where a container is in a pod.

@@ -95,7 +95,7 @@ pub struct RemainingHook<'a> {
     pub is_refused: bool,
 }
 
-impl<'a> Remaining<'a> {
+impl Remaining<'_> {
     /// Whether the policy replaces what a workload declares.
     pub fn replaces(&self) -> bool {
         self.policy.precedence() == Precedence::Policy

@@ -23,7 +23,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the operator: reconcile PodPolicies and ClusterPodPolicies until it is told to stop
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     /// Print the CustomResourceDefinitions of both kinds
     Crd,
     /// Print policies as MutatingAdmissionPolicy objects, for clusters without the operator (Kubernetes 1.36 and later)
@@ -32,7 +32,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(*arguments),
         Command::Crd => crd::print(),
         Command::Compile(arguments) => compile::run(&arguments),
     };

@@ -97,7 +97,7 @@ pub fn compile(program: &Program) -> Compilation {
             continue;
         }
         let selector = requirement("In", [namespace]);
-        compilation.add(format!("{NAME_PREFIX}namespace-{namespace}"), Covers::Namespace(namespace.to_owned()), here, selector);
+        compilation.add(format!("{NAME_PREFIX}namespace-{namespace}"), Covers::Namespace(namespace.to_owned()), &here, selector);
     }
     if !others.is_empty() {
         apart.extend(program.excluded_namespaces().iter().map(String::as_str));
@@ -105,7 +105,7 @@ pub fn compile(program: &Program) -> Compilation {
         let mut conditions = selector.match_expressions.take().unwrap_or_default();
         conditions.extend(requirement("NotIn", apart).match_expressions.into_iter().flatten());
         selector.match_expressions = (!conditions.is_empty()).then_some(conditions);
-        compilation.add(format!("{NAME_PREFIX}others"), Covers::Others, others, selector);
+        compilation.add(format!("{NAME_PREFIX}others"), Covers::Others, &others, selector);
     }
     compilation.units.sort_by(|a, b| a.name.cmp(&b.name));
     compilation
@@ -113,7 +113,7 @@ pub fn compile(program: &Program) -> Compilation {
 
 impl Compilation {
     /// Adds a unit with as many of the policies, in their order, as have room.
-    fn add(&mut self, name: String, covers: Covers, policies: Vec<Remaining<'_>>, namespaces: LabelSelector) {
+    fn add(&mut self, name: String, covers: Covers, policies: &[Remaining<'_>], namespaces: LabelSelector) {
         let mut room = policies.len().min(MOST_POLICIES);
         let mut content = Content::new(&policies[..room]);
         if content.is_none() {

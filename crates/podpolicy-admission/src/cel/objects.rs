@@ -98,7 +98,7 @@ impl Content {
         }
         hash.update(&self.patch);
         hash.update(serde_json::to_vec(namespaces).expect("a selector has only strings for keys"));
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 }
 

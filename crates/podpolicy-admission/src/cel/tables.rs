@@ -2,6 +2,7 @@
 //! expressions that read them (`text`) are always the same, but for the names of settings.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use kube::core::Expression;
 use podpolicy_engine::{HookKind, ProbeKind, Remaining, Selector};
@@ -26,10 +27,19 @@ pub(super) struct Tables {
     annotations: Vec<Vec<[usize; 6]>>,
     /// Policy, seconds, replaces.
     grace_periods: Vec<[i64; 3]>,
-    /// By setting: policy, rule, glob, value, port, replaces, how, seconds of sleep or -1. Beside them, how many rules each policy has.
-    settings: HashMap<Setting, (Vec<[i64; 8]>, HashMap<usize, usize>)>,
+    /// By setting.
+    settings: HashMap<Setting, SettingRows>,
     label_keys: HashMap<String, usize>,
     annotation_keys: HashMap<String, usize>,
+}
+
+/// The rows of one setting.
+#[derive(Debug, Default)]
+struct SettingRows {
+    /// Policy, rule, glob, value, port, replaces, how, seconds of sleep or -1.
+    rows: Vec<[i64; 8]>,
+    /// How many rules each policy has, those that are hidden included.
+    rules: HashMap<usize, usize>,
 }
 
 /// How a row takes effect: it sets a value, tunes the workload's own, or only hides the policy's later rules.
@@ -78,7 +88,8 @@ pub(super) struct Shape {
 }
 
 /// What the rows of one setting do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each says whether one expression is needed")]
 pub(super) struct SettingShape {
     pub(super) setting: Setting,
     /// Some row tunes the container's own.
@@ -191,7 +202,7 @@ impl Tables {
     /// Files the row, unless an earlier one takes effect wherever this one could.
     fn put_setting(&mut self, setting: Setting, mut row: [i64; 8]) {
         let Self { settings, selections, globs, .. } = self;
-        let (rows, rules) = settings.entry(setting).or_default();
+        let SettingRows { rows, rules } = settings.entry(setting).or_default();
         let number = unsigned(row[0]);
         let rule = rules.entry(number).or_default();
         row[1] = signed(*rule);
@@ -254,7 +265,7 @@ impl Tables {
             chunked(&mut variables, "gracePeriodRows", self.grace_periods.iter().map(|row| row_text(row)), limit);
         }
         for SettingShape { setting, .. } in settings {
-            let rows = self.settings.get(&setting).into_iter().flat_map(|(rows, _)| rows);
+            let rows = self.settings.get(&setting).into_iter().flat_map(|setting| &setting.rows);
             chunked(&mut variables, &format!("{}Rows", setting.name()), rows.map(|row| row_text(row)), limit);
         }
         variables
@@ -263,7 +274,7 @@ impl Tables {
     /// Which tables have rows.
     pub(super) fn shape(&self) -> Shape {
         let settings = Setting::ALL.into_iter().filter_map(|setting| {
-            let (rows, _) = self.settings.get(&setting)?;
+            let SettingRows { rows, rules: _ } = self.settings.get(&setting)?;
             (!rows.is_empty()).then(|| SettingShape {
                 setting,
                 tunes: rows.iter().any(|row| row[6] == signed(TUNES)),
@@ -379,7 +390,7 @@ fn pattern(glob: &str) -> String {
             '*' => pattern.push_str(".*"),
             '?' => pattern.push('.'),
             plain if plain.is_ascii_alphanumeric() || plain == '-' => pattern.push(plain),
-            other => pattern.push_str(&format!("\\x{{{:x}}}", u32::from(other))),
+            other => _ = write!(pattern, "\\x{{{:x}}}", u32::from(other)),
         }
     }
     pattern
