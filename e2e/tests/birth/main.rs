@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
 
 mod backends;
+mod budget;
 mod first_sight;
+mod moving;
 mod others;
+mod scope;
 mod workloads;

@@ -22,6 +22,8 @@ use super::{
 const HAND_OVER: Duration = Duration::from_secs(3);
 /// How long the webhook still answers after its configuration is gone.
 const AFTERLIFE: Duration = Duration::from_secs(10);
+/// How often the native backend looks whether somebody has told API servers of the webhook again.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// How long to wait before it is served again after it could not be, or before the API server is asked again what it serves.
 const AGAIN: Duration = Duration::from_mins(5);
 
@@ -74,7 +76,8 @@ pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_
     }
 }
 
-/// Lets a webhook that an earlier operator has told API servers of go on until the native backend stands, and takes it away then.
+/// Lets a webhook that an earlier operator has told API servers of go on until the native backend stands, and takes it away then. Looks again from
+/// time to time: an operator that is still there while this one starts could bring it back.
 pub(super) async fn retire(
     client: kube::Client,
     options: Option<Options>,
@@ -82,30 +85,36 @@ pub(super) async fn retire(
     programs: webhook::Programs,
     mut states: watch::Receiver<Arc<AdmissionState>>,
 ) {
-    if !webhook::is_configured(&client, &name).await {
-        return;
-    }
-    let mut tasks = JoinSet::new();
-    if let Some(options) = options {
-        match webhook::serve(client.clone(), &options, programs, std::future::pending()).await {
-            Ok((_, serving)) => _ = tasks.spawn(async move { _ = serving.await }),
-            Err(error) => tracing::warn!(%error, "could not serve the webhook until the API server takes over"),
+    loop {
+        if webhook::is_configured(&client, &name).await {
+            let mut serving = JoinSet::new();
+            if let Some(options) = &options {
+                match webhook::serve(client.clone(), options, programs.clone(), std::future::pending()).await {
+                    Ok((_, served)) => _ = serving.spawn(async move { _ = served.await }),
+                    Err(error) => tracing::debug!(%error, "could not serve the webhook until the API server takes over"),
+                }
+            }
+            if states.wait_for(stands).await.is_err() {
+                return;
+            }
+            match webhook::remove(client.clone(), &name).await {
+                Ok(()) => tracing::info!("the API server itself gives pods their settings now; the webhook is no longer asked"),
+                Err(error) => tracing::warn!(%error, "could not take the webhook's configuration away; trying again"),
+            }
+            tokio::time::sleep(AFTERLIFE).await;
         }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let stands = |state: &Arc<AdmissionState>| match &**state {
+}
+
+/// Whether pods are given all that they should be.
+fn stands(state: &Arc<AdmissionState>) -> bool {
+    match &**state {
         AdmissionState::On(standings) => {
             standings.problem.is_none() && standings.policies.values().all(|standing| standing.progress == Progress::InForce)
         }
         AdmissionState::Starting | AdmissionState::Off => false,
-    };
-    if states.wait_for(stands).await.is_err() {
-        return;
     }
-    match webhook::remove(client, &name).await {
-        Ok(()) => tracing::info!("the API server itself gives pods their settings now; the webhook is no longer asked"),
-        Err(error) => tracing::warn!(%error, "could not take the webhook's configuration away; delete it by hand"),
-    }
-    tokio::time::sleep(AFTERLIFE).await;
 }
 
 async fn serve(ctx: &Context, options: &Options, tasks: &mut JoinSet<()>) -> Result<(), Problem> {
