@@ -1,6 +1,7 @@
 //! An API server that does not do what the native backend needs: said by name, and made good once it does.
 
 use http::StatusCode;
+use podpolicy_api::{AdmissionBackend, PodPolicyStatus};
 use podpolicy_controller::AdmissionMode;
 use podpolicy_e2e::policies::{condition, verdict};
 use podpolicy_e2e::tap::Disturbance;
@@ -67,8 +68,11 @@ async fn api_server_that_does_not_serve_the_kind_is_said_where_it_was_asked_for(
     operator.stop().await?;
 
     let _operator = scene.operator_with(AdmissionMode::Auto).await?;
-    let status = scene.ready("standard").await?;
-    assert_eq!(status.admission, None, "there is no webhook yet");
+    let unreachable =
+        |status: &PodPolicyStatus| status.admission.as_ref().is_some_and(|admission| admission.backend == AdmissionBackend::Webhook);
+    let status = scene.status("standard", "the webhook instead", unreachable).await?;
+    let message = admission(&status).message.as_deref().unwrap();
+    assert!(message.contains("--webhook-url https://"), "{message}");
     Ok(())
 }
 

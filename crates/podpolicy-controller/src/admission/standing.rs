@@ -91,7 +91,8 @@ impl fmt::Display for Problem {
                  do); run the operator with --admission auto, webhook or none",
             ),
             Self::NotReachable => f.write_str(
-                "API servers have no address of the webhook, because the operator runs outside of the cluster; give it --webhook-url                  https://HOST:PORT/mutate, or run it with --admission none",
+                "API servers have no address of the webhook, because the operator runs outside of the cluster; give it --webhook-url \
+                 https://HOST:PORT/mutate, or run it with --admission none",
             ),
             Self::Failing(message) => write!(f, "{message}; tried again"),
         }
