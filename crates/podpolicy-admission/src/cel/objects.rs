@@ -28,6 +28,9 @@ impl Content {
     /// Compiles the policies; none if that gets larger than an API server takes.
     pub(super) fn new(policies: &[Remaining<'_>]) -> Option<Self> {
         let tables = Tables::new(policies);
+        if tables.are_too_large() {
+            return None;
+        }
         let mut variables = tables.variables(EXPRESSION_LIMIT);
         variables.extend(text::before());
         variables.extend(tables.selected(EXPRESSION_LIMIT));

@@ -36,16 +36,16 @@ pub(super) struct Tables {
 /// The rows of one setting.
 #[derive(Debug, Default)]
 struct SettingRows {
-    /// Policy, rule, glob, value, port, replaces, how, seconds of sleep or -1.
-    rows: Vec<[i64; 8]>,
-    /// How many rules each policy has, those that are hidden included.
-    rules: HashMap<usize, usize>,
+    /// Policy, condition on the container, value, port, replaces, tunes, seconds of sleep or -1.
+    rows: Vec<[i64; 7]>,
+    /// The names that the rules of each policy concern so far.
+    names: HashMap<usize, Vec<String>>,
 }
 
-/// How a row takes effect: it sets a value, tunes the workload's own, or only hides the policy's later rules.
-const SETS: usize = 0;
-const TUNES: usize = 1;
-const HIDES: usize = 2;
+/// The most claims on labels, and on annotations, and on one setting of containers: within them the API server looks through all of them
+/// for each container of a large pod without running out of what it allows.
+const MOST_ROWS_BY_KEY: usize = 10_000;
+const MOST_ROWS_OF_A_SETTING: usize = 1_000;
 
 /// The condition on a container's name that always holds.
 const EVERY_CONTAINER: &str = "true";
@@ -89,7 +89,6 @@ pub(super) struct Shape {
 
 /// What the rows of one setting do.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each says whether one expression is needed")]
 pub(super) struct SettingShape {
     pub(super) setting: Setting,
     /// Some row tunes the container's own.
@@ -98,8 +97,6 @@ pub(super) struct SettingShape {
     pub(super) replaces: bool,
     /// Some row asks a named port.
     pub(super) has_ports: bool,
-    /// Some policy has several rules.
-    pub(super) has_later_rules: bool,
 }
 
 /// Expressions, each once.
@@ -179,72 +176,68 @@ impl Tables {
             }
         }
         for probe in &policy.probes {
-            let how = match (probe.is_refused, probe.probe.has_handler()) {
-                (true, _) => HIDES,
-                (false, true) => SETS,
-                (false, false) => TUNES,
-            };
-            let value = self.value(&probe.probe, how);
-            let (glob, port) = (self.glob(probe.names), self.port(probe.port));
-            let row = [number, 0, glob, value, port, replaces, how].map(signed);
-            self.put_setting(Setting::Probe(probe.kind), [row[0], row[1], row[2], row[3], row[4], row[5], row[6], -1]);
+            let tunes = !probe.probe.has_handler();
+            let value = (!probe.is_refused).then(|| (json(&probe.probe), [i64::from(tunes), -1]));
+            self.add_setting(Setting::Probe(probe.kind), (number, replaces), probe.names, probe.port, value);
         }
         for hook in &policy.hooks {
-            let how = if hook.is_refused { HIDES } else { SETS };
-            let value = self.value(&hook.hook, how);
-            let (glob, port) = (self.glob(hook.names), self.port(hook.port));
             let sleep = hook.hook.sleep.map_or(-1, |sleep| sleep.seconds);
-            let row = [number, 0, glob, value, port, replaces, how].map(signed);
-            self.put_setting(Setting::Hook(hook.kind), [row[0], row[1], row[2], row[3], row[4], row[5], row[6], sleep]);
+            let value = (!hook.is_refused).then(|| (json(&hook.hook), [0, sleep]));
+            self.add_setting(Setting::Hook(hook.kind), (number, replaces), hook.names, hook.port, value);
         }
     }
 
+    /// Adds a rule for a setting, without a value where it is refused. It concerns the containers that it names and no earlier rule of the
+    /// same policy does.
+    fn add_setting(
+        &mut self,
+        setting: Setting,
+        (number, replaces): (usize, usize),
+        names: &[String],
+        port: Option<&str>,
+        value: Option<(Json, [i64; 2])>,
+    ) {
+        let names = condition(names);
+        let earlier = self.settings.entry(setting).or_default().names.entry(number).or_default();
+        if earlier.iter().any(|earlier| earlier == EVERY_CONTAINER || *earlier == names) {
+            return;
+        }
+        let mut conditions: Vec<_> = earlier.iter().map(|earlier| format!("!({earlier})")).collect();
+        if names != EVERY_CONTAINER || conditions.is_empty() {
+            conditions.push(names.clone());
+        }
+        earlier.push(names);
+        let Some((value, [tunes, sleep])) = value else { return };
+        let glob = self.globs.put(conditions.join(" && "));
+        let value = self.values.put(literal::value(&value));
+        let port = port.map_or(0, |name| self.strings.put(name.to_owned()));
+        let [number, glob, value, port, replaces] = [number, glob, value, port, replaces].map(signed);
+        self.put_setting(setting, [number, glob, value, port, replaces, tunes, sleep]);
+    }
+
     /// Files the row, unless an earlier one takes effect wherever this one could.
-    fn put_setting(&mut self, setting: Setting, mut row: [i64; 8]) {
+    fn put_setting(&mut self, setting: Setting, row: [i64; 7]) {
         let Self { settings, selections, globs, .. } = self;
-        let SettingRows { rows, rules } = settings.entry(setting).or_default();
-        let number = unsigned(row[0]);
-        let rule = rules.entry(number).or_default();
-        row[1] = signed(*rule);
-        *rule += 1;
+        let SettingRows { rows, names: _ } = settings.entry(setting).or_default();
         let is_hidden = rows.iter().any(|first| {
-            let [_, rule, glob, _, port, _, how, sleep] = *first;
-            // An earlier rule of its own policy could hide it.
-            let takes_effect = rule == 0 && (how == signed(SETS) || (how == signed(TUNES) && row[6] == signed(TUNES)));
+            let [policy, glob, _, port, _, tunes, sleep] = *first;
+            let takes_effect = tunes == 0 || row[5] == 1;
             // A hook with a shorter sleep has room wherever this one has.
-            let has_room = sleep < 0 || sleep <= row[7];
-            let matches = glob == row[2] || globs.order[unsigned(glob)] == EVERY_CONTAINER;
-            takes_effect && has_room && matches && (port == 0 || port == row[4]) && covers(selections, unsigned(first[0]), number)
+            let has_room = sleep < 0 || sleep <= row[6];
+            let matches = glob == row[1] || globs.order[unsigned(glob)] == EVERY_CONTAINER;
+            takes_effect && has_room && matches && (port == 0 || port == row[3]) && covers(selections, unsigned(policy), unsigned(row[0]))
         });
         if !is_hidden {
             rows.push(row);
         }
     }
 
-    fn value(&mut self, value: &impl Serialize, how: usize) -> usize {
-        let value = if how == HIDES {
-            Json::Object(serde_json::Map::new())
-        } else {
-            serde_json::to_value(value).expect("settings have only strings for keys")
-        };
-        self.values.put(literal::value(&value))
-    }
-
-    fn port(&mut self, name: Option<&str>) -> usize {
-        name.map_or(0, |name| self.strings.put(name.to_owned()))
-    }
-
-    /// The globs of one rule become one condition on a container's name.
-    fn glob(&mut self, globs: &[String]) -> usize {
-        let condition = if globs.iter().any(|glob| glob == "*") {
-            EVERY_CONTAINER.to_owned()
-        } else if globs.iter().all(|glob| !glob.contains(['*', '?'])) {
-            format!("c.name in {}", literal::list(globs.iter().map(|name| literal::text(name))))
-        } else {
-            let patterns: Vec<_> = globs.iter().map(|glob| pattern(glob)).collect();
-            format!("c.name.matches({})", literal::text(&format!("^({})$", patterns.join("|"))))
-        };
-        self.globs.put(condition)
+    /// Whether the API server could spend more on the tables than it allows, on a pod of many containers.
+    pub(super) fn are_too_large(&self) -> bool {
+        let is_too_long = |groups: &Vec<Vec<[usize; 6]>>| groups.iter().map(Vec::len).sum::<usize>() > MOST_ROWS_BY_KEY;
+        is_too_long(&self.labels)
+            || is_too_long(&self.annotations)
+            || self.settings.values().any(|setting| setting.rows.len() > MOST_ROWS_OF_A_SETTING)
     }
 
     /// The variables that hold the tables; none is longer than `limit` characters, unless one policy alone makes it so.
@@ -274,13 +267,12 @@ impl Tables {
     /// Which tables have rows.
     pub(super) fn shape(&self) -> Shape {
         let settings = Setting::ALL.into_iter().filter_map(|setting| {
-            let SettingRows { rows, rules: _ } = self.settings.get(&setting)?;
+            let SettingRows { rows, names: _ } = self.settings.get(&setting)?;
             (!rows.is_empty()).then(|| SettingShape {
                 setting,
-                tunes: rows.iter().any(|row| row[6] == signed(TUNES)),
-                replaces: rows.iter().any(|row| row[5] == 1 || row[6] == signed(TUNES)),
-                has_ports: rows.iter().any(|row| row[4] > 0),
-                has_later_rules: rows.iter().any(|row| row[1] > 0),
+                tunes: rows.iter().any(|row| row[5] == 1),
+                replaces: rows.iter().any(|row| row[4] == 1 || row[5] == 1),
+                has_ports: rows.iter().any(|row| row[3] > 0),
             })
         });
         Shape {
@@ -380,6 +372,23 @@ fn selection<'a>(selector: &'a Selector, labels: &'a str) -> impl Iterator<Item 
             Expression::DoesNotExist(key) => format!("!({} in {labels})", literal::text(key)),
         }
     })
+}
+
+/// The globs of one rule as a condition on a container `c`.
+fn condition(globs: &[String]) -> String {
+    if globs.iter().any(|glob| glob == "*") {
+        EVERY_CONTAINER.to_owned()
+    } else if globs.iter().all(|glob| !glob.contains(['*', '?'])) {
+        format!("c.name in {}", literal::list(globs.iter().map(|name| literal::text(name))))
+    } else {
+        let patterns: Vec<_> = globs.iter().map(|glob| pattern(glob)).collect();
+        format!("c.name.matches({})", literal::text(&format!("^({})$", patterns.join("|"))))
+    }
+}
+
+/// A probe or hook as JSON.
+fn json(value: &impl Serialize) -> Json {
+    serde_json::to_value(value).expect("settings have only strings for keys")
 }
 
 /// A glob over container names as a regular expression.

@@ -99,50 +99,51 @@ fn containers(globs: &str) -> String {
 }
 
 /// For each container that gets the setting: the container and the row. First the rows whose policy selects the pod; for each
-/// container those whose names match; of these, those that are allowed and that no earlier rule of the same policy hides; of these,
-/// the first; and that if it changes anything.
+/// container those that concern it; of these, those that are allowed; of these, the first; and that if it changes anything.
 fn setting_writes(shape: &SettingShape) -> Variable {
     let name = shape.setting.name();
-    let mut conditions = vec!["r[6] != 2".to_owned()];
+    let mut conditions = Vec::new();
     if shape.has_ports {
         conditions.push(
-            r#"(r[4] == 0 || e.c.object.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[r[4]]))"#.to_owned(),
+            r#"(r[3] == 0 || e.c.object.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[r[3]]))"#.to_owned(),
         );
     }
-    if shape.has_later_rules {
-        conditions.push("(r[1] == 0 || !e.rows.exists(earlier, earlier[0] == r[0] && earlier[1] < r[1]))".to_owned());
-    }
     let own = own_setting(shape.setting);
-    let replaces = format!("e.r[5] == 1 && {own} != variables.values[e.r[3]]");
+    let replaces = format!("e.r[4] == 1 && {own} != variables.values[e.r[2]]");
     let (pods, is_changed) = match shape.setting {
         Setting::Probe(_) if shape.tunes => {
-            conditions.push(format!(r#"(r[6] == 0 || "{name}" in e.c.object)"#));
+            conditions.push(format!(r#"(r[5] == 0 || "{name}" in e.c.object)"#));
             let tunes = format!("size({}) > 0", tuned_numbers(name));
-            (r#"object.spec.?restartPolicy.orValue("Always") == "Always""#, format!("(e.r[6] == 0 ? {replaces} : {tunes})"))
+            (r#"object.spec.?restartPolicy.orValue("Always") == "Always""#, format!("(e.r[5] == 0 ? {replaces} : {tunes})"))
         }
         Setting::Probe(_) => (r#"object.spec.?restartPolicy.orValue("Always") == "Always""#, replaces),
         Setting::Hook(kind) => {
             let fits = match kind {
-                HookKind::PostStart => "r[7] <= variables.gracePeriod",
-                HookKind::PreStop => "r[7] < variables.gracePeriod",
+                HookKind::PostStart => "r[6] <= variables.gracePeriod",
+                HookKind::PreStop => "r[6] < variables.gracePeriod",
             };
-            conditions.push(format!("(r[7] < 0 || {fits})"));
+            conditions.push(format!("(r[6] < 0 || {fits})"));
             ("true", replaces)
         }
+    };
+    let allowed = if conditions.is_empty() {
+        String::new()
+    } else {
+        format!(r#".map(e, {{"c": dyn(e.c), "rows": dyn(e.rows.filter(r, {}))}})"#, conditions.join(" && "))
     };
     let expression = format!(
         concat!(
             r#"[variables.{name}Rows.filter(r, variables.selected[r[0]])].filter(rows, size(rows) > 0 && {pods})"#,
             r#".map(rows, variables.containers.filter(c, !variables.recordedSettings.contains("\"containers[" + c.object.name + "]{path}\":{{\"by\":\""))"#,
-            r#".map(c, {{"c": dyn(c), "rows": dyn(rows.filter(r, c.globs[r[2]]))}})"#,
-            r#".map(e, {{"c": dyn(e.c), "rows": dyn(e.rows.filter(r, {conditions}))}})"#,
+            r#".map(c, {{"c": dyn(c), "rows": dyn(rows.filter(r, c.globs[r[1]]))}})"#,
+            r#"{allowed}"#,
             r#".filter(e, size(e.rows) > 0).map(e, {{"c": dyn(e.c), "r": dyn(e.rows[0])}})"#,
             r#".filter(e, !({is_there}) || ({is_changed})))"#,
         ),
         name = name,
         pods = pods,
         path = path(shape.setting),
-        conditions = conditions.join(" && "),
+        allowed = allowed,
         is_there = is_there(shape.setting),
         is_changed = is_changed,
     );
@@ -176,7 +177,7 @@ fn tuned_numbers(kind: &str) -> String {
     let own = format!("int(e.c.object.{kind}[?n].orValue(0))");
     // Kubernetes' defaults; zero stands for absent, as what is absent reads as zero.
     let default = r#"{"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}[?n].orValue(0)"#;
-    format!("variables.values[e.r[3]].filter(n, {own} != int(variables.values[e.r[3]][n]) && (e.r[5] == 1 || {own} == {default}))")
+    format!("variables.values[e.r[2]].filter(n, {own} != int(variables.values[e.r[2]][n]) && (e.r[4] == 1 || {own} == {default}))")
 }
 
 /// The new record with everything, the one with settings only, and which of the two has room on the pod.
@@ -317,9 +318,9 @@ pub(super) fn patch(shape: &Shape) -> String {
     patch.extend(shape.settings.iter().map(|shape| {
         let target = path(shape.setting).replace('.', "/");
         let value = if shape.tunes {
-            format!("e.r[6] == 0 ? dyn(variables.values[e.r[3]]) : dyn({})", tuned(shape.setting.name()))
+            format!("e.r[5] == 0 ? dyn(variables.values[e.r[2]]) : dyn({})", tuned(shape.setting.name()))
         } else {
-            "variables.values[e.r[3]]".to_owned()
+            "variables.values[e.r[2]]".to_owned()
         };
         format!("variables.{}.map(e, {})", shape.setting.name(), add(&format!(r#"e.c.path + "{target}""#), &value))
     }));
@@ -334,7 +335,7 @@ fn tuned(name: &str) -> String {
     format!(
         concat!(
             r#"[{tuned}].map(tuned, (e.c.object.{name}.filter(n, !(n in tuned)).map(n, {{"name": dyn(n), "value": dyn(e.c.object.{name}[n])}})"#,
-            r#" + tuned.map(n, {{"name": dyn(n), "value": dyn(variables.values[e.r[3]][n])}})).transformMapEntry(i, entry, {{string(entry.name): entry.value}}))[0]"#
+            r#" + tuned.map(n, {{"name": dyn(n), "value": dyn(variables.values[e.r[2]][n])}})).transformMapEntry(i, entry, {{string(entry.name): entry.value}}))[0]"#
         ),
         tuned = tuned_numbers(name),
         name = name,
