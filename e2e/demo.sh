@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows, step by step, what PodPolicy does to pods that already run: a real kube-apiserver and kube-controller-manager, the
+# Shows, step by step, what PodPolicy does to pods that already run, and to new ones: a real kube-apiserver and kube-controller-manager, the
 # real operator, and kubectl as a person would type it. There is no node, so pods stay Pending; labels do not care.
 #
 #   demo.sh          runs through all steps and cleans up
@@ -111,7 +111,18 @@ show kubectl get podpolicy tier -o 'jsonpath={.status.findings[0].message}{"\n"}
 say "8. A policy that cannot be right is refused by the API server itself:"
 show kubectl apply -f e2e/demo/bad.yaml || true
 
-say "9. Policies are deleted: what they wrote goes, what a person wrote stays."
+say "9. Probes, hooks and the grace period cannot change on a pod that runs: those pods are outdated. New ones are right from birth."
+show kubectl apply -f e2e/demo/graceful.yaml
+show kubectl wait --for=condition=Ready podpolicy/graceful --timeout 60s
+show kubectl get podpolicy graceful
+show kubectl delete pods -l app=web --now
+until_is 0 kubectl get podpolicy graceful -o 'jsonpath={.status.pods.outdated}'
+show kubectl get podpolicy graceful
+show kubectl get pods -l app=web -o 'custom-columns=NAME:.metadata.name,GRACE:.spec.terminationGracePeriodSeconds,READINESS:.spec.containers[0].readinessProbe.httpGet.path,PRESTOP:.spec.containers[0].lifecycle.preStop.sleep.seconds'
+say "   The API server itself does it, by objects that the operator compiled; no webhook is involved:"
+show kubectl get mutatingadmissionpolicies
+
+say "10. Policies are deleted: what they wrote goes, what a person wrote stays."
 show kubectl delete podpolicies --all
 until_is '' kubectl get pods -l team=shop -o name
 show kubectl get pods -L app,team

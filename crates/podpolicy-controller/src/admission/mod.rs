@@ -133,6 +133,8 @@ fn choose(mode: AdmissionMode, is_served: bool) -> Backend {
 
 async fn run(mode: AdmissionMode, mut ctx: Context) {
     let mut told = None;
+    // A webhook that is served until the native backend stands.
+    let mut serving = JoinSet::new();
     loop {
         let is_served = match is_native_served(&ctx.client).await {
             Ok(is_served) => is_served,
@@ -157,7 +159,8 @@ async fn run(mode: AdmissionMode, mut ctx: Context) {
             // Ends when it is time to ask again what the API server serves.
             Backend::Webhook => {
                 let options = ctx.webhook.options.clone();
-                webhook::run(&mut ctx, options.as_ref(), is_served).await;
+                drop(std::mem::take(&mut serving));
+                serving = webhook::run(&mut ctx, options.as_ref(), is_served, mode == AdmissionMode::Auto).await;
             }
             Backend::None => {
                 ctx.tell(AdmissionState::Off);

@@ -10,7 +10,10 @@ use std::{
 use podpolicy_admission::webhook::{self, Options, State};
 use podpolicy_api::AdmissionBackend;
 use podpolicy_engine::{Policy, PolicyId, Program};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 
 use super::{
     Context,
@@ -27,25 +30,29 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// How long to wait before it is served again after it could not be, or before the API server is asked again what it serves.
 const AGAIN: Duration = Duration::from_mins(5);
 
-/// Serves the webhook and keeps it right. Ends after a while, so that the caller asks again whether the native backend can be had; what
-/// is in force stays so meanwhile.
-pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_served: bool) {
+/// Serves the webhook and keeps it right. Ends when the native backend is to take over because the API server has come to serve it, or
+/// after a while when there is nothing to serve. The server goes on as long as what is returned is kept.
+pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_served: bool, may_become_native: bool) -> JoinSet<()> {
+    let mut serving = JoinSet::new();
     let Some(options) = options else {
         ctx.tell(AdmissionState::On(stuck(Problem::NotReachable)));
-        return tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(AGAIN).await;
+        return serving;
     };
-    let mut tasks = JoinSet::new();
-    if let Err(problem) = serve(ctx, options, &mut tasks).await {
+    if let Err(problem) = serve(ctx, options, &mut serving).await {
         ctx.tell(AdmissionState::On(stuck(problem)));
-        return tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(AGAIN).await;
+        return serving;
     }
+    let mut upkeep = JoinSet::new();
     // With several operators these are for the one that leads to say.
     let (_leads, leading) = watch::channel(true);
     let (_wanted, wanting) = watch::channel(true);
     let (sender, mut states) = watch::channel(State::default());
-    tasks.spawn(webhook::maintain(ctx.client.clone(), options.clone(), ctx.programs.clone(), leading, wanting, sender));
+    upkeep.spawn(webhook::maintain(ctx.client.clone(), options.clone(), ctx.programs.clone(), leading, wanting, sender));
     let mut is_native_gone = !is_native_served;
     let mut force = Force::default();
+    let mut ask_at = Instant::now() + AGAIN;
     loop {
         let now = Instant::now();
         force.take_in(&states.borrow_and_update().clone(), now);
@@ -57,22 +64,38 @@ pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_
             write::remove_all(&ctx.client, &ctx.scope).await;
             is_native_gone = true;
         }
-        let wake = force.settles_at().filter(|at| *at > now).unwrap_or(now + AGAIN);
+        if may_become_native && now >= ask_at {
+            ask_at = now + AGAIN;
+            if super::is_native_served(&ctx.client).await.unwrap_or_default() {
+                return serving;
+            }
+        }
+        let wake = force.settles_at().filter(|at| *at > now).map_or(ask_at, |at| at.min(ask_at));
         tokio::select! {
             changed = ctx.programs.changed() => if changed.is_err() {
                 // The operator stops.
                 std::future::pending::<()>().await;
             },
             _ = states.changed() => {}
-            Some(ended) = tasks.join_next() => {
+            Some(ended) = join_either(&mut serving, &mut upkeep) => {
                 if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
                     std::panic::resume_unwind(panic);
                 }
                 ctx.tell(AdmissionState::On(stuck(Problem::Failing("the webhook can no longer be served".to_owned()))));
-                return tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(AGAIN).await;
+                return JoinSet::new();
             }
             () = tokio::time::sleep_until(wake.into()) => {}
         }
+    }
+}
+
+/// The next task of either set that ends.
+async fn join_either(one: &mut JoinSet<()>, other: &mut JoinSet<()>) -> Option<Result<(), JoinError>> {
+    tokio::select! {
+        Some(ended) = one.join_next() => Some(ended),
+        Some(ended) = other.join_next() => Some(ended),
+        else => None,
     }
 }
 
@@ -117,12 +140,12 @@ fn stands(state: &Arc<AdmissionState>) -> bool {
     }
 }
 
-async fn serve(ctx: &Context, options: &Options, tasks: &mut JoinSet<()>) -> Result<(), Problem> {
+async fn serve(ctx: &Context, options: &Options, serving: &mut JoinSet<()>) -> Result<(), Problem> {
     let served = webhook::serve(ctx.client.clone(), options, ctx.programs.clone(), std::future::pending()).await;
-    let (address, serving) = served.map_err(|error| Problem::Failing(error.to_string()))?;
+    let (address, served) = served.map_err(|error| Problem::Failing(error.to_string()))?;
     tracing::info!(%address, "serving the admission webhook");
-    tasks.spawn(async move {
-        if let Err(error) = serving.await {
+    serving.spawn(async move {
+        if let Err(error) = served.await {
             tracing::error!(%error, "the webhook ended");
         }
     });
