@@ -5,7 +5,6 @@
 //! A pair that differs is made smaller as long as it differs.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
-#![allow(clippy::print_stdout, reason = "count and seed are for people")]
 
 #[path = "../../../crates/podpolicy-engine/tests/cluster/mod.rs"]
 #[allow(dead_code, reason = "the engine's own tests use the rest")]
@@ -17,6 +16,7 @@ mod native;
 mod pair;
 mod webhook;
 
+use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use generator::worlds;
@@ -52,7 +52,7 @@ async fn compare(plane: &ControlPlane, backend: &impl Backend, name: &str) -> an
     let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let (pairs, seed) = (number("PODPOLICY_PAIRS").unwrap_or(2000), number("PODPOLICY_SEED").unwrap_or(now));
-    println!("{name}: {pairs} pairs, PODPOLICY_SEED={seed}");
+    say(&format!("{name}: {pairs} pairs, PODPOLICY_SEED={seed}"));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
@@ -79,9 +79,14 @@ async fn compare(plane: &ControlPlane, backend: &impl Backend, name: &str) -> an
             }
         }
     }
-    println!("{name}: {compared} pairs compared, {changed} pods changed, {settled} given settings, no difference");
+    say(&format!("{name}: {compared} pairs compared, {changed} pods changed, {settled} given settings, no difference"));
     anyhow::ensure!(changed * 3 > compared && settled * 5 > compared, "too few pods are changed for the comparison to say much");
     Ok(())
+}
+
+/// Says it also when the test passes, past what captures its output: a run must be repeatable.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Makes a case that differs smaller.
