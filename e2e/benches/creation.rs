@@ -97,7 +97,7 @@ fn namespace(policies: usize) -> String {
 /// A policy that selects the pod by a condition that no other has, and gives it what others give it as well, and a label of its own.
 fn policy(number: usize) -> serde_json::Value {
     json!({
-        "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy",
+        "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy", "metadata": { "name": format!("policy-{number}") },
         "spec": {
             "selector": { "matchExpressions": [{ "key": "app", "operator": "In", "values": ["web", format!("other-{number}")] }] },
             "labels": { format!("label-{}", number % 10): format!("value-{number}") },
