@@ -33,8 +33,12 @@ async fn stream(pods: Api<Pod>, stop: Arc<AtomicBool>) -> anyhow::Result<(usize,
     Ok((count, lacking))
 }
 
+/// Waits until pods are given their settings by this backend.
 async fn by(stage: &Stage, wanted: AdmissionBackend) -> anyhow::Result<()> {
-    let is_by = |status: &podpolicy_api::PodPolicyStatus| status.admission.as_ref().is_some_and(|admission| admission.backend == wanted);
+    // Without a message it is in force, and not only on its way.
+    let is_by = |status: &podpolicy_api::PodPolicyStatus| {
+        status.admission.as_ref().is_some_and(|admission| admission.backend == wanted && admission.message.is_none())
+    };
     status(&stage.policies, "standard", "the other backend", is_by).await?;
     Ok(())
 }

@@ -120,6 +120,8 @@ pub(super) async fn retire(
             if states.wait_for(stands).await.is_err() {
                 return;
             }
+            // What looks in force can be what another operator has just removed, and what this one wrote is still on its way.
+            tokio::time::sleep(HAND_OVER).await;
             match webhook::remove(client.clone(), &name).await {
                 Ok(()) => tracing::info!("the API server itself gives pods their settings now; the webhook is no longer asked"),
                 Err(error) => tracing::warn!(%error, "could not take the webhook's configuration away; trying again"),
