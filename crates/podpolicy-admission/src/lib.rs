@@ -6,6 +6,7 @@
 //! same pod.
 
 pub mod cel;
+mod namespaces;
 mod patch;
 pub mod webhook;
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use podpolicy_admission::webhook;
-use podpolicy_engine::{Exec, PolicyKind, Settings};
+use podpolicy_engine::{Exec, KUBERNETES_NAMESPACES, PolicyKind, Settings};
 
 /// The namespaces of Kubernetes itself, in which no ClusterPodPolicy acts by default.
-pub const DEFAULT_EXCLUDED_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+pub const DEFAULT_EXCLUDED_NAMESPACES: [&str; 3] = KUBERNETES_NAMESPACES;
 
 /// How the operator is configured.
 #[derive(Clone, Debug)]

@@ -100,8 +100,8 @@ pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
     // What an earlier pass gave counts as the pod's own now: whatever is added must go with it.
     container::decide(&scene, &Record::default(), &mut ledger);
     let (settings, created) = settings(pod, &mut ledger);
-    let with_settings =
-        Record { created: old.created.iter().map(|(path, entry)| (path.clone(), entry.clone())).chain(created).collect(), ..old.clone() };
+    let mut with_settings = old.clone();
+    with_settings.created.extend(created);
     let mut metadata = metadata::decide(&scene, &own, &with_settings, &mut ledger);
     metadata.leave_large_annotations_out(&own, &with_settings);
     let plan = metadata.plan(pod, &old, &mut ledger);

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{PolicyKind, Reader};
 
+/// The namespaces of Kubernetes itself.
+pub const KUBERNETES_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
 /// What is known of one namespace.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NamespaceFacts {

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use crate::Selector;
 
 /// The label with its name that the API server puts on every namespace.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// One object whose selector reads a label key.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]

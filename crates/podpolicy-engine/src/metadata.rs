@@ -162,7 +162,7 @@ impl Metadata {
 
 /// Decides every label and annotation of the pod.
 pub(crate) fn decide(scene: &Scene<'_>, own: &Own, record: &Record, ledger: &mut Ledger<'_>) -> Metadata {
-    let mut held = if scene.is_creation() { recorded(record).collect() } else { unseen(scene, record) };
+    let mut held = if scene.is_creation() { recorded(record, |_| true) } else { unseen(scene, record) };
     let mut claims: BTreeMap<Field, Vec<(usize, &str)>> = BTreeMap::new();
     let written_unseen = held.clone();
     for (index, policy) in scene.policies.iter().enumerate() {
@@ -212,18 +212,16 @@ pub(crate) fn decide(scene: &Scene<'_>, own: &Own, record: &Record, ledger: &mut
     metadata
 }
 
-/// The labels and annotations in a record.
-fn recorded(record: &Record) -> impl Iterator<Item = Field> {
-    let labels = record.labels.keys().map(|key| Field::Label(key.clone()));
-    labels.chain(record.annotations.keys().map(|key| Field::Annotation(key.clone())))
+/// The labels and annotations in a record whose entries are meant.
+fn recorded(record: &Record, is_meant: impl Fn(&Entry) -> bool) -> BTreeSet<Field> {
+    let labels = record.labels.iter().filter(|(_, entry)| is_meant(entry)).map(|(key, _)| Field::Label(key.clone()));
+    let annotations = record.annotations.iter().filter(|(_, entry)| is_meant(entry)).map(|(key, _)| Field::Annotation(key.clone()));
+    labels.chain(annotations).collect()
 }
 
 /// The keys that policies wrote which may still exist, but cannot be seen.
 fn unseen(scene: &Scene<'_>, record: &Record) -> BTreeSet<Field> {
-    let is_unseen = |entry: &Entry| scene.settings.unseen_kinds.iter().any(|kind| kind.is_in_record(&entry.by));
-    let labels = record.labels.iter().filter(|(_, entry)| is_unseen(entry)).map(|(key, _)| Field::Label(key.clone()));
-    let annotations = record.annotations.iter().filter(|(_, entry)| is_unseen(entry)).map(|(key, _)| Field::Annotation(key.clone()));
-    labels.chain(annotations).collect()
+    recorded(record, |entry| scene.settings.unseen_kinds.iter().any(|kind| kind.is_in_record(&entry.by)))
 }
 
 /// Whether the key stays as a policy wrote it that cannot be seen. Reports it.

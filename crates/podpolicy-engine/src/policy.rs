@@ -11,7 +11,7 @@ use podpolicy_api::{
 use crate::{HookKind, Pod, ProbeKind, Selector, glob};
 
 /// The most that all annotations of a pod may take, in bytes of keys and values (Kubernetes' `TotalAnnotationSizeLimitB`).
-pub(crate) const ANNOTATIONS_LIMIT: usize = 256 * 1024;
+pub const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// The two kinds of policies. A PodPolicy is the more specific and goes first.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -190,22 +190,12 @@ impl Policy {
 
     /// The probe that the first rule with one gives to a container of this name.
     pub(crate) fn probe(&self, container: &str, kind: ProbeKind) -> Option<&Probe> {
-        self.first(container, |rule| match kind {
-            ProbeKind::Liveness => rule.liveness_probe.as_ref(),
-            ProbeKind::Readiness => rule.readiness_probe.as_ref(),
-            ProbeKind::Startup => rule.startup_probe.as_ref(),
-        })
+        self.first(container, |rule| rule_probe(rule, kind))
     }
 
     /// The hook that the first rule with one gives to a container of this name.
     pub(crate) fn hook(&self, container: &str, kind: HookKind) -> Option<&LifecycleHandler> {
-        self.first(container, |rule| {
-            let lifecycle = rule.lifecycle.as_ref()?;
-            match kind {
-                HookKind::PostStart => lifecycle.post_start.as_ref(),
-                HookKind::PreStop => lifecycle.pre_stop.as_ref(),
-            }
-        })
+        self.first(container, |rule| rule_hook(rule, kind))
     }
 
     fn first<'a, T>(&'a self, container: &str, get: impl Fn(&'a ContainerRule) -> Option<&'a T>) -> Option<&'a T> {
@@ -222,6 +212,24 @@ impl Policy {
             .then_with(|| self.id.kind.cmp(&other.id.kind))
             .then_with(|| age(self).cmp(&age(other)))
             .then_with(|| self.id.cmp(&other.id))
+    }
+}
+
+/// The probe that a rule gives.
+pub(crate) fn rule_probe(rule: &ContainerRule, kind: ProbeKind) -> Option<&Probe> {
+    match kind {
+        ProbeKind::Liveness => rule.liveness_probe.as_ref(),
+        ProbeKind::Readiness => rule.readiness_probe.as_ref(),
+        ProbeKind::Startup => rule.startup_probe.as_ref(),
+    }
+}
+
+/// The hook that a rule gives.
+pub(crate) fn rule_hook(rule: &ContainerRule, kind: HookKind) -> Option<&LifecycleHandler> {
+    let lifecycle = rule.lifecycle.as_ref()?;
+    match kind {
+        HookKind::PostStart => lifecycle.post_start.as_ref(),
+        HookKind::PreStop => lifecycle.pre_stop.as_ref(),
     }
 }
 

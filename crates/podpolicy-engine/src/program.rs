@@ -40,7 +40,7 @@ impl Program {
         let mut cluster = Vec::new();
         let mut by_namespace: HashMap<String, Vec<u32>> = HashMap::new();
         for (rank, policy) in (0..).zip(&policies) {
-            if !policy.problems().is_empty() || settings.unseen_kinds.contains(&policy.id().kind) {
+            if !is_in_force(policy, &settings) {
                 continue;
             }
             match policy.id().kind {
@@ -86,8 +86,7 @@ impl Program {
 
     /// The policies in force that enforce, in order: those that can give something to a pod.
     pub fn enforcing(&self) -> impl Iterator<Item = &Arc<Policy>> {
-        let is_seen = |policy: &&Arc<Policy>| !self.settings.unseen_kinds.contains(&policy.id().kind);
-        self.policies.iter().filter(|policy| policy.problems().is_empty() && !policy.is_audit()).filter(is_seen)
+        self.policies.iter().filter(|policy| is_in_force(policy, &self.settings) && !policy.is_audit())
     }
 
     /// All policies, in order.
@@ -142,6 +141,11 @@ impl Program {
         let acts_here = |rank: &&u32| !excluded && self.policies[**rank as usize].namespace_selector().is_none_or(is_selected);
         self.by_namespace.get(namespace).into_iter().flatten().chain(self.cluster.iter().filter(acts_here)).copied().collect()
     }
+}
+
+/// Whether the policy decides: it is sound, and all of its kind are seen.
+fn is_in_force(policy: &Policy, settings: &Settings) -> bool {
+    policy.problems().is_empty() && !settings.unseen_kinds.contains(&policy.id().kind)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use podpolicy_api::{ContainerRule, LifecycleHandler, Port, Precedence, Probe};
 use crate::{
     HookKind, NamespaceFacts, Policy, ProbeKind, Program, Selector,
     metadata::LARGEST_ANNOTATION_AT_CREATION,
+    policy::{rule_hook, rule_probe},
     probe::{defaulted_hook, stored},
     refusal::{self, Impact, LabelClaim},
 };
@@ -65,35 +66,26 @@ pub struct RemainingAnnotation<'a> {
     pub is_large: bool,
 }
 
-/// A probe that a policy gives.
+/// A probe or a hook that a policy gives.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RemainingProbe<'a> {
-    /// Which probe.
-    pub kind: ProbeKind,
+pub struct RemainingSetting<'a, Kind, Setting> {
+    /// Which of them.
+    pub kind: Kind,
     /// Globs over container names.
     pub names: &'a [String],
-    /// The probe: as the API server stores it if it has a handler; otherwise the numbers to tune.
-    pub probe: Probe,
+    /// As the API server stores it; for a probe without a handler, the numbers to tune.
+    pub value: Setting,
     /// The name of the port that the container must have.
     pub port: Option<&'a str>,
     /// Whether it is refused for every container. It still hides the policy's later rules.
     pub is_refused: bool,
 }
 
+/// A probe that a policy gives.
+pub type RemainingProbe<'a> = RemainingSetting<'a, ProbeKind, Probe>;
+
 /// A hook that a policy gives.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RemainingHook<'a> {
-    /// Which hook.
-    pub kind: HookKind,
-    /// Globs over container names.
-    pub names: &'a [String],
-    /// The hook, as the API server stores it.
-    pub hook: LifecycleHandler,
-    /// The name of the port that the container must have.
-    pub port: Option<&'a str>,
-    /// Whether it is refused for every container. It still hides the policy's later rules.
-    pub is_refused: bool,
-}
+pub type RemainingHook<'a> = RemainingSetting<'a, HookKind, LifecycleHandler>;
 
 impl Remaining<'_> {
     /// Whether the policy replaces what a workload declares.
@@ -168,17 +160,12 @@ fn remaining<'a>(
 }
 
 fn probes<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingProbe<'a>> {
-    let given = [
-        (ProbeKind::Liveness, &rule.liveness_probe),
-        (ProbeKind::Readiness, &rule.readiness_probe),
-        (ProbeKind::Startup, &rule.startup_probe),
-    ];
-    given.into_iter().filter_map(|(kind, probe)| {
-        let probe = probe.as_ref()?;
-        Some(RemainingProbe {
+    ProbeKind::ALL.into_iter().filter_map(|kind| {
+        let probe = rule_probe(rule, kind)?;
+        Some(RemainingSetting {
             kind,
             names: &rule.names,
-            probe: if probe.has_handler() { stored(probe) } else { probe.clone() },
+            value: if probe.has_handler() { stored(probe) } else { probe.clone() },
             port: refusal::probe_port(probe).and_then(name),
             is_refused: refusal::probe_in_any(probe, program.settings()).is_some(),
         })
@@ -186,16 +173,12 @@ fn probes<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item 
 }
 
 fn hooks<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingHook<'a>> {
-    let given = rule
-        .lifecycle
-        .iter()
-        .flat_map(|lifecycle| [(HookKind::PostStart, lifecycle.post_start.as_ref()), (HookKind::PreStop, lifecycle.pre_stop.as_ref())]);
-    given.filter_map(|(kind, hook)| {
-        let hook = hook?;
-        Some(RemainingHook {
+    HookKind::ALL.into_iter().filter_map(|kind| {
+        let hook = rule_hook(rule, kind)?;
+        Some(RemainingSetting {
             kind,
             names: &rule.names,
-            hook: defaulted_hook(hook),
+            value: defaulted_hook(hook),
             port: refusal::hook_port(hook).and_then(name),
             is_refused: refusal::hook_in_any(hook, program.settings()).is_some(),
         })

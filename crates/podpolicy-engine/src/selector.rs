@@ -32,6 +32,22 @@ impl Selector {
         self.0.iter().map(key)
     }
 
+    /// The conditions as Kubernetes writes them.
+    pub fn requirements(&self) -> impl Iterator<Item = core::LabelSelectorRequirement> {
+        self.0.iter().map(|expression| {
+            let (operator, values) = match expression {
+                Expression::Equal(_, value) => ("In", vec![value.clone()]),
+                Expression::NotEqual(_, value) => ("NotIn", vec![value.clone()]),
+                Expression::In(_, values) => ("In", values.iter().cloned().collect()),
+                Expression::NotIn(_, values) => ("NotIn", values.iter().cloned().collect()),
+                Expression::Exists(_) => ("Exists", Vec::new()),
+                Expression::DoesNotExist(_) => ("DoesNotExist", Vec::new()),
+            };
+            let values = (!values.is_empty()).then_some(values);
+            core::LabelSelectorRequirement { key: key(expression).to_owned(), operator: operator.to_owned(), values }
+        })
+    }
+
     /// The conditions.
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.0.iter()
@@ -72,24 +88,6 @@ impl From<&LabelSelector> for Selector {
             }
         });
         Self(labels.chain(expressions).collect())
-    }
-}
-
-impl From<Selector> for core::LabelSelector {
-    fn from(selector: Selector) -> Self {
-        let requirements = selector.0.into_iter().map(|expression| {
-            let (key, operator, values) = match expression {
-                Expression::Equal(key, value) => (key, "In", vec![value]),
-                Expression::NotEqual(key, value) => (key, "NotIn", vec![value]),
-                Expression::In(key, values) => (key, "In", values.into_iter().collect()),
-                Expression::NotIn(key, values) => (key, "NotIn", values.into_iter().collect()),
-                Expression::Exists(key) => (key, "Exists", Vec::new()),
-                Expression::DoesNotExist(key) => (key, "DoesNotExist", Vec::new()),
-            };
-            let values = (!values.is_empty()).then_some(values);
-            core::LabelSelectorRequirement { key, operator: operator.to_owned(), values }
-        });
-        Self { match_expressions: Some(requirements.collect()), ..Self::default() }
     }
 }
 

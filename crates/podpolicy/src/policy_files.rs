@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use podpolicy_api::{ClusterPodPolicy, GROUP, PodPolicy};
-use podpolicy_engine::Policy;
+use podpolicy_engine::{NAME_LABEL, Policy};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -90,7 +90,7 @@ impl PolicyFiles {
                 let mut labels: BTreeMap<_, _> =
                     labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
                 // The API server puts it there.
-                labels.insert("kubernetes.io/metadata.name".to_owned(), name.to_owned());
+                labels.insert(NAME_LABEL.to_owned(), name.to_owned());
                 self.namespaces.insert(name.to_owned(), labels);
             }
             _ => {}

@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::{
     api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use podpolicy_engine::{Place, PolicyId, Program, Remaining};
 
+use crate::namespaces::{by_name, in_common, selector};
 use objects::Content;
 
 /// The objects of a program.
@@ -77,9 +78,6 @@ pub const NAME_PREFIX: &str = "podpolicy-";
 /// The most policies of one unit: what the API server spends on an expression has a bound.
 const MOST_POLICIES: usize = 500;
 
-/// The label with its name that the API server puts on every namespace.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-
 /// Compiles the program. A namespace gets a unit of its own where that would differ from what all others get: because it has
 /// PodPolicies, or because something there selects on a label that a ClusterPodPolicy sets. All others share one unit, which asks each
 /// namespace for its labels: so it is in force in namespaces that do not exist yet, from their first pod on.
@@ -96,16 +94,21 @@ pub fn compile(program: &Program) -> Compilation {
         if here.is_empty() {
             continue;
         }
-        let selector = requirement("In", [namespace]);
-        compilation.add(format!("{NAME_PREFIX}namespace-{namespace}"), Covers::Namespace(namespace.to_owned()), &here, selector);
+        let conditions = vec![by_name("In", [namespace])];
+        compilation.add(
+            format!("{NAME_PREFIX}namespace-{namespace}"),
+            Covers::Namespace(namespace.to_owned()),
+            &here,
+            selector(conditions),
+        );
     }
     if !others.is_empty() {
         apart.extend(program.excluded_namespaces().iter().map(String::as_str));
-        let mut selector = shared_selector(&others);
-        let mut conditions = selector.match_expressions.take().unwrap_or_default();
-        conditions.extend(requirement("NotIn", apart).match_expressions.into_iter().flatten());
-        selector.match_expressions = (!conditions.is_empty()).then_some(conditions);
-        compilation.add(format!("{NAME_PREFIX}others"), Covers::Others, &others, selector);
+        let mut conditions = in_common(others.iter().map(|remaining| remaining.namespaces));
+        if !apart.is_empty() {
+            conditions.push(by_name("NotIn", apart));
+        }
+        compilation.add(format!("{NAME_PREFIX}others"), Covers::Others, &others, selector(conditions));
     }
     compilation.units.sort_by(|a, b| a.name.cmp(&b.name));
     compilation
@@ -155,22 +158,4 @@ fn is_shared(program: &Program, namespace: &str, others: &[Remaining<'_>], here:
         |remaining: &&Remaining<'_>| remaining.namespaces.is_none_or(|selector| labels.is_some_and(|labels| selector.matches(labels)));
     let given = others.iter().filter(acts_here);
     given.map(Remaining::settings).eq(here.iter().map(Remaining::settings))
-}
-
-/// The condition on namespaces that all policies share; none if they differ.
-fn shared_selector(policies: &[Remaining<'_>]) -> LabelSelector {
-    let mut selectors = policies.iter().map(|remaining| remaining.namespaces);
-    let first = selectors.next().flatten();
-    match first.filter(|first| selectors.all(|other| other == Some(*first))) {
-        Some(selector) => selector.clone().into(),
-        None => LabelSelector::default(),
-    }
-}
-
-/// Namespaces by name.
-fn requirement<'a>(operator: &str, names: impl IntoIterator<Item = &'a str>) -> LabelSelector {
-    let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
-    let requirement = LabelSelectorRequirement { key: NAME_LABEL.to_owned(), operator: operator.to_owned(), values: Some(names) };
-    let is_needed = requirement.values.as_ref().is_some_and(|names| !names.is_empty());
-    LabelSelector { match_expressions: is_needed.then(|| vec![requirement]), ..LabelSelector::default() }
 }

@@ -2,14 +2,14 @@
 
 use k8s_openapi::api::admissionregistration::v1::{
     JSONPatch, MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingAdmissionPolicyBindingSpec,
-    MutatingAdmissionPolicySpec, Mutation, NamedRuleWithOperations, Variable as SpecVariable,
+    MutatingAdmissionPolicySpec, Mutation, NamedRuleWithOperations, Variable,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use podpolicy_api::GROUP;
 use podpolicy_engine::Remaining;
 use sha2::{Digest, Sha256};
 
-use super::{IN_FORCE_CONDITION, OWNER_LABEL, literal, tables::Tables, tables::Variable, text};
+use super::{IN_FORCE_CONDITION, OWNER_LABEL, literal, tables::Tables, text};
 
 /// How long one expression may be. The API server takes 100,000 characters.
 const EXPRESSION_LIMIT: usize = 90_000;
@@ -18,9 +18,8 @@ const EXPRESSION_LIMIT: usize = 90_000;
 const UNIT_LIMIT: usize = 900_000;
 
 /// What is compiled for some namespaces, before it has a name.
-#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Content {
-    variables: Vec<(String, String)>,
+    variables: Vec<Variable>,
     patch: String,
 }
 
@@ -31,14 +30,13 @@ impl Content {
         if tables.are_too_large() {
             return None;
         }
-        let mut variables = tables.variables(EXPRESSION_LIMIT);
+        let shape = tables.shape();
+        let mut variables = tables.variables(&shape, EXPRESSION_LIMIT);
         variables.extend(text::before());
         variables.extend(tables.selected(EXPRESSION_LIMIT));
-        let shape = tables.shape();
         variables.extend(text::decisions(&shape));
-        let variables: Vec<_> = variables.into_iter().map(|Variable { name, expression }| (name, expression)).collect();
-        let is_small = variables.iter().all(|(_, expression)| expression.len() <= EXPRESSION_LIMIT + 10_000)
-            && variables.iter().map(|(_, expression)| expression.len()).sum::<usize>() <= UNIT_LIMIT;
+        let is_small = variables.iter().all(|variable| variable.expression.len() <= EXPRESSION_LIMIT + 10_000)
+            && variables.iter().map(|variable| variable.expression.len()).sum::<usize>() <= UNIT_LIMIT;
         is_small.then(|| Self { variables, patch: text::patch(&shape) })
     }
 
@@ -56,7 +54,6 @@ impl Content {
             labels: Some([(OWNER_LABEL.0.to_owned(), OWNER_LABEL.1.to_owned())].into()),
             ..ObjectMeta::default()
         };
-        let variables = self.variables.into_iter().map(|(name, expression)| SpecVariable { name, expression });
         let policy = MutatingAdmissionPolicy {
             metadata: metadata.clone(),
             spec: Some(MutatingAdmissionPolicySpec {
@@ -76,7 +73,7 @@ impl Content {
                 }]),
                 // Other admission plugins can inject containers after this.
                 reinvocation_policy: Some("IfNeeded".to_owned()),
-                variables: Some(variables.collect()),
+                variables: Some(self.variables),
                 ..MutatingAdmissionPolicySpec::default()
             }),
         };
@@ -93,7 +90,7 @@ impl Content {
 
     fn digest(&self, namespaces: &LabelSelector) -> String {
         let mut hash = Sha256::new();
-        for (name, expression) in &self.variables {
+        for Variable { name, expression } in &self.variables {
             hash.update(name);
             hash.update([0]);
             hash.update(expression);

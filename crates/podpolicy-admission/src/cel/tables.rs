@@ -1,9 +1,10 @@
 //! What remains of policies, as tables of numbers and literals. They are all that differs from one compiled object to the next: the
 //! expressions that read them (`text`) are always the same, but for the names of settings.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
+use k8s_openapi::api::admissionregistration::v1::Variable;
 use kube::core::Expression;
 use podpolicy_engine::{HookKind, ProbeKind, Remaining, Selector};
 use serde::Serialize;
@@ -14,24 +15,25 @@ use super::literal;
 /// The tables of some policies.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    strings: Interned<String>,
-    values: Interned<String>,
-    globs: Interned<String>,
+    strings: Interned,
+    values: Interned,
+    globs: Interned,
     /// For each policy, the conditions that must all hold for it to select the pod.
     selections: Vec<BTreeSet<String>>,
     /// For each policy, its name in records.
     names: Vec<String>,
     /// By key: policy, key, value, replaces, if absent, if other.
-    labels: Vec<Vec<[usize; 6]>>,
+    labels: ByKey,
     /// By key: policy, key, value, value as JSON text, replaces, is large.
-    annotations: Vec<Vec<[usize; 6]>>,
+    annotations: ByKey,
     /// Policy, seconds, replaces.
     grace_periods: Vec<[i64; 3]>,
     /// By setting.
     settings: HashMap<Setting, SettingRows>,
-    label_keys: HashMap<String, usize>,
-    annotation_keys: HashMap<String, usize>,
 }
+
+/// Rows by the number of their key.
+type ByKey = BTreeMap<usize, Vec<[usize; 6]>>;
 
 /// The rows of one setting.
 #[derive(Debug, Default)]
@@ -99,38 +101,29 @@ pub(super) struct SettingShape {
     pub(super) has_ports: bool,
 }
 
-/// Expressions, each once.
-#[derive(Debug)]
-struct Interned<T> {
-    order: Vec<T>,
-    known: HashMap<T, usize>,
+/// Texts, each once.
+#[derive(Debug, Default)]
+struct Interned {
+    order: Vec<String>,
+    known: HashMap<String, usize>,
 }
 
-impl<T> Default for Interned<T> {
-    fn default() -> Self {
-        Self { order: Vec::new(), known: HashMap::new() }
-    }
-}
-
-impl<T: Clone + Eq + std::hash::Hash> Interned<T> {
-    fn put(&mut self, item: T) -> usize {
-        *self.known.entry(item.clone()).or_insert_with(|| {
-            self.order.push(item);
-            self.order.len() - 1
-        })
+impl Interned {
+    /// The number of the text.
+    fn put(&mut self, text: &str) -> usize {
+        if let Some(&number) = self.known.get(text) {
+            return number;
+        }
+        let number = self.order.len();
+        self.order.push(text.to_owned());
+        self.known.insert(text.to_owned(), number);
+        number
     }
 }
 
 /// A variable of a compiled object.
-pub(super) struct Variable {
-    pub(super) name: String,
-    pub(super) expression: String,
-}
-
-impl Variable {
-    pub(super) fn new(name: impl Into<String>, expression: impl Into<String>) -> Self {
-        Self { name: name.into(), expression: expression.into() }
-    }
+pub(super) fn variable(name: impl Into<String>, expression: impl Into<String>) -> Variable {
+    Variable { name: name.into(), expression: expression.into() }
 }
 
 impl Tables {
@@ -138,7 +131,7 @@ impl Tables {
     pub(super) fn new(policies: &[Remaining<'_>]) -> Self {
         let mut tables = Self::default();
         // Number 0 stands for no port.
-        tables.strings.put(String::new());
+        tables.strings.put("");
         for (number, policy) in policies.iter().enumerate() {
             tables.add(number, policy);
         }
@@ -152,18 +145,16 @@ impl Tables {
         self.selections.push(conditions.collect());
         self.names.push(policy.policy.in_record().to_owned());
         for label in &policy.labels {
-            let (key, value) = (self.strings.put(label.key.to_owned()), self.strings.put(label.value.to_owned()));
+            let (key, value) = (self.strings.put(label.key), self.strings.put(label.value));
             let row = [number, key, value, replaces, label.if_absent.into(), label.if_other.into()];
-            let is_hidden_by = |first: &[usize; 6]| first[4] >= row[4] && first[5] >= row[5];
-            group(&mut self.labels, &mut self.label_keys, &self.selections, label.key, row, is_hidden_by);
+            put_key(&mut self.labels, &self.selections, row, |first| first[4] >= row[4] && first[5] >= row[5]);
         }
         for annotation in &policy.annotations {
             // One that is too large only hides the others.
             let value = if annotation.is_large { "" } else { annotation.value };
-            let (key, value, json) =
-                (self.strings.put(annotation.key.to_owned()), self.strings.put(value.to_owned()), self.strings.put(json_text(value)));
+            let (key, value, json) = (self.strings.put(annotation.key), self.strings.put(value), self.strings.put(&json_text(value)));
             let row = [number, key, value, json, replaces, annotation.is_large.into()];
-            group(&mut self.annotations, &mut self.annotation_keys, &self.selections, annotation.key, row, |_| true);
+            put_key(&mut self.annotations, &self.selections, row, |_| true);
         }
         if let Some(seconds) = policy.grace_period {
             let row = [signed(number), seconds, signed(replaces)];
@@ -176,13 +167,13 @@ impl Tables {
             }
         }
         for probe in &policy.probes {
-            let tunes = !probe.probe.has_handler();
-            let value = (!probe.is_refused).then(|| (json(&probe.probe), [i64::from(tunes), -1]));
+            let tunes = !probe.value.has_handler();
+            let value = (!probe.is_refused).then(|| (json(&probe.value), [i64::from(tunes), -1]));
             self.add_setting(Setting::Probe(probe.kind), (number, replaces), probe.names, probe.port, value);
         }
         for hook in &policy.hooks {
-            let sleep = hook.hook.sleep.map_or(-1, |sleep| sleep.seconds);
-            let value = (!hook.is_refused).then(|| (json(&hook.hook), [0, sleep]));
+            let sleep = hook.value.sleep.map_or(-1, |sleep| sleep.seconds);
+            let value = (!hook.is_refused).then(|| (json(&hook.value), [0, sleep]));
             self.add_setting(Setting::Hook(hook.kind), (number, replaces), hook.names, hook.port, value);
         }
     }
@@ -208,9 +199,9 @@ impl Tables {
         }
         earlier.push(names);
         let Some((value, [tunes, sleep])) = value else { return };
-        let glob = self.globs.put(conditions.join(" && "));
-        let value = self.values.put(literal::value(&value));
-        let port = port.map_or(0, |name| self.strings.put(name.to_owned()));
+        let glob = self.globs.put(&conditions.join(" && "));
+        let value = self.values.put(&literal::value(&value));
+        let port = port.map_or(0, |name| self.strings.put(name));
         let [number, glob, value, port, replaces] = [number, glob, value, port, replaces].map(signed);
         self.put_setting(setting, [number, glob, value, port, replaces, tunes, sleep]);
     }
@@ -234,31 +225,31 @@ impl Tables {
 
     /// Whether the API server could spend more on the tables than it allows, on a pod of many containers.
     pub(super) fn are_too_large(&self) -> bool {
-        let is_too_long = |groups: &Vec<Vec<[usize; 6]>>| groups.iter().map(Vec::len).sum::<usize>() > MOST_ROWS_BY_KEY;
+        let is_too_long = |groups: &ByKey| groups.values().map(Vec::len).sum::<usize>() > MOST_ROWS_BY_KEY;
         is_too_long(&self.labels)
             || is_too_long(&self.annotations)
             || self.settings.values().any(|setting| setting.rows.len() > MOST_ROWS_OF_A_SETTING)
     }
 
     /// The variables that hold the tables; none is longer than `limit` characters, unless one policy alone makes it so.
-    pub(super) fn variables(&self, limit: usize) -> Vec<Variable> {
+    pub(super) fn variables(&self, shape: &Shape, limit: usize) -> Vec<Variable> {
         let rows = |rows: &Vec<[usize; 6]>| literal::list(rows.iter().map(|row| row_text(row)));
-        let Shape { has_labels, has_annotations, has_grace_period, settings, globs: _ } = self.shape();
+        let Shape { has_labels, has_annotations, has_grace_period, settings, globs: _ } = shape;
         let mut variables = Vec::new();
         chunked(&mut variables, "strings", self.strings.order.iter().map(|text| literal::text(text)), limit);
         chunked(&mut variables, "values", self.values.order.iter().cloned(), limit);
         chunked(&mut variables, "names", self.names.iter().map(|name| literal::text(name)), limit);
-        if has_labels {
-            chunked(&mut variables, "labelRows", self.labels.iter().map(rows), limit);
+        if *has_labels {
+            chunked(&mut variables, "labelRows", self.labels.values().map(rows), limit);
         }
-        if has_annotations {
-            chunked(&mut variables, "annotationRows", self.annotations.iter().map(rows), limit);
+        if *has_annotations {
+            chunked(&mut variables, "annotationRows", self.annotations.values().map(rows), limit);
         }
-        if has_grace_period {
+        if *has_grace_period {
             chunked(&mut variables, "gracePeriodRows", self.grace_periods.iter().map(|row| row_text(row)), limit);
         }
         for SettingShape { setting, .. } in settings {
-            let rows = self.settings.get(&setting).into_iter().flat_map(|setting| &setting.rows);
+            let rows = self.settings.get(setting).into_iter().flat_map(|setting| &setting.rows);
             chunked(&mut variables, &format!("{}Rows", setting.name()), rows.map(|row| row_text(row)), limit);
         }
         variables
@@ -296,20 +287,10 @@ impl Tables {
 }
 
 /// Files the row under its key, unless an earlier one takes effect wherever this one could.
-fn group(
-    groups: &mut Vec<Vec<[usize; 6]>>,
-    keys: &mut HashMap<String, usize>,
-    selections: &[BTreeSet<String>],
-    key: &str,
-    row: [usize; 6],
-    is_hidden_by: impl Fn(&[usize; 6]) -> bool,
-) {
-    let at = *keys.entry(key.to_owned()).or_insert_with(|| {
-        groups.push(Vec::new());
-        groups.len() - 1
-    });
-    if !groups[at].iter().any(|first| is_hidden_by(first) && covers(selections, first[0], row[0])) {
-        groups[at].push(row);
+fn put_key(groups: &mut ByKey, selections: &[BTreeSet<String>], row: [usize; 6], is_hidden_by: impl Fn(&[usize; 6]) -> bool) {
+    let rows = groups.entry(row[1]).or_default();
+    if !rows.iter().any(|first| is_hidden_by(first) && covers(selections, first[0], row[0])) {
+        rows.push(row);
     }
 }
 
@@ -333,12 +314,12 @@ fn chunked(variables: &mut Vec<Variable>, name: &str, items: impl Iterator<Item 
         }
     }
     if let [chunk] = chunks.as_mut_slice() {
-        variables.push(Variable::new(name, literal::list(std::mem::take(chunk))));
+        variables.push(variable(name, literal::list(std::mem::take(chunk))));
         return;
     }
     let parts: Vec<_> = (0..chunks.len()).map(|part| format!("variables.{name}{part}")).collect();
-    variables.extend(chunks.into_iter().enumerate().map(|(part, chunk)| Variable::new(format!("{name}{part}"), literal::list(chunk))));
-    variables.push(Variable::new(name, parts.join(" + ")));
+    variables.extend(chunks.into_iter().enumerate().map(|(part, chunk)| variable(format!("{name}{part}"), literal::list(chunk))));
+    variables.push(variable(name, parts.join(" + ")));
 }
 
 fn row_text<T: ToString>(row: &[T]) -> String {

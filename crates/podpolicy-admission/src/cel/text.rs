@@ -3,46 +3,52 @@
 //!
 //! Names in expressions: `c` a container, `e` an entry, `k` a key, `r` a row (its columns are those in `tables`), `x` any text.
 
-use podpolicy_engine::HookKind;
+use k8s_openapi::api::admissionregistration::v1::Variable;
+use podpolicy_api::APPLIED_ANNOTATION;
+use podpolicy_engine::{ANNOTATIONS_LIMIT, HookKind};
 
-use super::tables::{Setting, SettingShape, Shape, Variable};
+use super::tables::{Setting, SettingShape, Shape, variable};
+
+/// Whether the pod may have probes from policies.
+const ALWAYS_RESTARTS: &str = r#"object.spec.?restartPolicy.orValue("Always") == "Always""#;
 
 /// What is there before the policies are looked at: the pod's own labels, and what an earlier pass over the pod recorded.
 pub(super) fn before() -> Vec<Variable> {
     vec![
-        Variable::new("namespaceLabels", "namespaceObject.metadata.?labels.orValue({})"),
-        Variable::new("labels", "object.metadata.?labels.orValue({})"),
-        Variable::new("annotations", "object.metadata.?annotations.orValue({})"),
+        variable("namespaceLabels", "namespaceObject.metadata.?labels.orValue({})"),
+        variable("labels", "object.metadata.?labels.orValue({})"),
+        variable("annotations", "object.metadata.?annotations.orValue({})"),
+        variable("recordOnPod", format!("variables.annotations[?\"{APPLIED_ANNOTATION}\"].orValue(\"\")")),
         // Only a record as it is written here is read; any other text counts as none, and is replaced.
-        Variable::new(
+        variable(
             "record",
-            r#"[variables.annotations[?"podpolicy.dev/applied"].orValue("")].map(x, x != "" && x.matches("(?s)^\\{\"(labels|annotations|created)\":\\{\".+\\}\\}\\}$") ? x : "")[0]"#,
+            r#"variables.recordOnPod.matches("(?s)^\\{\"(labels|annotations|created)\":\\{\".+\\}\\}\\}$") ? variables.recordOnPod : """#,
         ),
         // The three parts of the record without their braces. A quote inside of a JSON string has a backslash before it, so that the
         // boundaries are found by their quotes.
-        Variable::new(
+        variable(
             "recordedLabels",
             r#"variables.record.startsWith("{\"labels\":{") ? variables.record.substring(11, variables.record.indexOf("\"}}") + 2) : """#,
         ),
-        Variable::new(
+        variable(
             "recordedAnnotations",
             r#"variables.record == "" ? "" : [variables.record.startsWith("{\"annotations\":{") ? 16 : variables.record.indexOf("\"}},\"annotations\":{") + 19].map(start, start < 19 && start != 16 ? "" : variables.record.indexOf("\"}},\"created\":{") >= start ? variables.record.substring(start, variables.record.indexOf("\"}},\"created\":{") + 2) : variables.record.substring(start, size(variables.record) - 2))[0]"#,
         ),
-        Variable::new(
+        variable(
             "recordedSettings",
             r#"variables.record == "" ? "" : [variables.record.startsWith("{\"created\":{") ? 12 : variables.record.indexOf("\"}},\"created\":{") + 15].map(start, start < 15 && start != 12 ? "" : variables.record.substring(start, size(variables.record) - 2))[0]"#,
         ),
         // Key, whether there was a value before, and which.
-        Variable::new(
+        variable(
             "recordedLabelEntries",
             r#"variables.recordedLabels == "" ? [] : variables.recordedLabels.substring(1, size(variables.recordedLabels) - 2).split("\"},\"").map(x, x.contains("\",\"was\":\"") ? [x.split("\":{\"by\":\"")[0], "yes", x.split("\",\"was\":\"")[1]] : [x.split("\":{\"by\":\"")[0], "no", ""])"#,
         ),
-        Variable::new(
+        variable(
             "own",
             r#"variables.recordedLabels == "" ? variables.labels : (variables.labels.map(k, [k, variables.labels[k]]).filter(e, !variables.recordedLabelEntries.exists(r, r[0] == e[0])) + variables.recordedLabelEntries.filter(r, r[1] == "yes").map(r, [r[0], r[2]])).transformMapEntry(i, e, {e[0]: e[1]})"#,
         ),
         // Characters that JSON wants escaped and that are rare.
-        Variable::new("escapes", escapes()),
+        variable("escapes", escapes()),
     ]
 }
 
@@ -50,38 +56,38 @@ pub(super) fn before() -> Vec<Variable> {
 pub(super) fn decisions(shape: &Shape) -> Vec<Variable> {
     let mut variables = Vec::new();
     if shape.has_labels {
-        variables.push(Variable::new(
+        variables.push(variable(
             "labelWrites",
             r#"variables.labelRows.filter(rows, !variables.recordedLabelEntries.exists(e, e[0] == variables.strings[rows[0][1]])).map(rows, rows.filter(r, variables.selected[r[0]] && (variables.strings[r[1]] in variables.own ? (variables.own[variables.strings[r[1]]] == variables.strings[r[2]] || r[5] == 1) : r[4] == 1))).filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, !(variables.strings[r[1]] in variables.own) || (r[3] == 1 && variables.own[variables.strings[r[1]]] != variables.strings[r[2]] && variables.own[variables.strings[r[1]]].matches("^[-A-Za-z0-9_.]*$")))"#,
         ));
     }
     if shape.has_annotations {
-        variables.push(Variable::new(
+        variables.push(variable(
             "annotationWrites",
             r#"variables.annotationRows.filter(rows, !variables.recordedAnnotations.contains("\"" + variables.strings[rows[0][1]] + "\":{\"by\":\"")).map(rows, rows.filter(r, variables.selected[r[0]])).filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, r[5] == 0 && (!(variables.strings[r[1]] in variables.annotations) || (r[4] == 1 && variables.annotations[variables.strings[r[1]]] != variables.strings[r[2]])))"#,
         ));
     }
     if shape.has_grace_period || !shape.settings.is_empty() {
-        variables.push(Variable::new("containers", containers(&shape.globs)));
-        variables.push(Variable::new("ownGracePeriod", "object.spec.?terminationGracePeriodSeconds.orValue(30)"));
+        variables.push(variable("containers", containers(&shape.globs)));
+        variables.push(variable("ownGracePeriod", "object.spec.?terminationGracePeriodSeconds.orValue(30)"));
     }
     if shape.has_grace_period {
         // The shortest grace period that the hooks on the pod leave room for.
-        variables.push(Variable::new(
+        variables.push(variable(
             "shortestGracePeriod",
             "(variables.containers.map(c, int(c.object.?lifecycle.preStop.sleep.seconds.orValue(-1)) + 1) + variables.containers.map(c, int(c.object.?lifecycle.postStart.sleep.seconds.orValue(0))) + [0]).max()",
         ));
         // An earlier pass judged it by the hooks that the workload declares, some of which are gone by now.
-        variables.push(Variable::new(
+        variables.push(variable(
             "gracePeriodWrites",
             r#"["\"terminationGracePeriodSeconds", "].lifecycle.postStart", "].lifecycle.preStop"].exists(x, variables.recordedSettings.contains(x + "\":{\"by\":\"")) ? [] : [variables.gracePeriodRows.filter(r, variables.selected[r[0]] && (r[1] >= variables.ownGracePeriod || (variables.ownGracePeriod != 30 && r[2] == 0) || r[1] >= variables.shortestGracePeriod))].filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, r[1] != variables.ownGracePeriod && (variables.ownGracePeriod == 30 || r[2] == 1))"#,
         ));
-        variables.push(Variable::new(
+        variables.push(variable(
             "gracePeriod",
             "size(variables.gracePeriodWrites) > 0 ? variables.gracePeriodWrites[0][1] : variables.ownGracePeriod",
         ));
     } else if !shape.settings.is_empty() {
-        variables.push(Variable::new("gracePeriod", "variables.ownGracePeriod"));
+        variables.push(variable("gracePeriod", "variables.ownGracePeriod"));
     }
     variables.extend(shape.settings.iter().map(setting_writes));
     variables.extend(records(shape));
@@ -110,13 +116,13 @@ fn setting_writes(shape: &SettingShape) -> Variable {
     }
     let own = own_setting(shape.setting);
     let replaces = format!("e.r[4] == 1 && {own} != variables.values[e.r[2]]");
-    let (pods, is_changed) = match shape.setting {
+    let (concerns_pod, is_changed) = match shape.setting {
         Setting::Probe(_) if shape.tunes => {
             conditions.push(format!(r#"(r[5] == 0 || "{name}" in e.c.object)"#));
             let tunes = format!("size({}) > 0", tuned_numbers(name));
-            (r#"object.spec.?restartPolicy.orValue("Always") == "Always""#, format!("(e.r[5] == 0 ? {replaces} : {tunes})"))
+            (ALWAYS_RESTARTS, format!("(e.r[5] == 0 ? {replaces} : {tunes})"))
         }
-        Setting::Probe(_) => (r#"object.spec.?restartPolicy.orValue("Always") == "Always""#, replaces),
+        Setting::Probe(_) => (ALWAYS_RESTARTS, replaces),
         Setting::Hook(kind) => {
             let fits = match kind {
                 HookKind::PostStart => "r[6] <= variables.gracePeriod",
@@ -133,22 +139,21 @@ fn setting_writes(shape: &SettingShape) -> Variable {
     };
     let expression = format!(
         concat!(
-            r#"[variables.{name}Rows.filter(r, variables.selected[r[0]])].filter(rows, size(rows) > 0 && {pods})"#,
-            r#".map(rows, variables.containers.filter(c, !variables.recordedSettings.contains("\"containers[" + c.object.name + "]{path}\":{{\"by\":\""))"#,
+            r#"[variables.{name}Rows.filter(r, variables.selected[r[0]])].map(rows, size(rows) == 0 || !({concerns_pod}) ? [] : "#,
+            r#"variables.containers.filter(c, !variables.recordedSettings.contains("\"containers[" + c.object.name + "]{path}\":{{\"by\":\""))"#,
             r#".map(c, {{"c": dyn(c), "rows": dyn(rows.filter(r, c.globs[r[1]]))}})"#,
             r#"{allowed}"#,
             r#".filter(e, size(e.rows) > 0).map(e, {{"c": dyn(e.c), "r": dyn(e.rows[0])}})"#,
-            r#".filter(e, !({is_there}) || ({is_changed})))"#,
+            r#".filter(e, !({is_there}) || ({is_changed})))[0]"#,
         ),
         name = name,
-        pods = pods,
+        concerns_pod = concerns_pod,
         path = path(shape.setting),
         allowed = allowed,
         is_there = is_there(shape.setting),
         is_changed = is_changed,
     );
-    // A list of at most one list.
-    Variable::new(name, format!("[{expression}].map(found, size(found) == 0 ? [] : found[0])[0]"))
+    variable(name, expression)
 }
 
 /// The path of the setting in a container, as records write it.
@@ -187,7 +192,7 @@ fn records(shape: &Shape) -> Vec<Variable> {
     if shape.has_labels {
         labels.push("variables.labelEntries".to_owned());
         let entry = r#""\"" + variables.strings[r[1]] + "\":{\"by\":\"" + variables.names[r[0]] + "\",\"value\":\"" + variables.strings[r[2]] + "\"" + (variables.strings[r[1]] in variables.own ? ",\"was\":\"" + variables.own[variables.strings[r[1]]] + "\"}" : "}")"#;
-        variables.push(Variable::new("labelEntries", format!("variables.labelWrites.map(r, {entry})")));
+        variables.push(variable("labelEntries", format!("variables.labelWrites.map(r, {entry})")));
     }
     let mut annotations = vec![old("recordedAnnotations")];
     if shape.has_annotations {
@@ -196,7 +201,7 @@ fn records(shape: &Shape) -> Vec<Variable> {
             r#""\"" + variables.strings[r[1]] + "\":{{\"by\":\"" + variables.names[r[0]] + "\",\"value\":\"" + variables.strings[r[3]] + "\"" + (variables.strings[r[1]] in variables.annotations ? ",\"was\":" + {} + "}}" : "}}")"#,
             quoted("variables.annotations[variables.strings[r[1]]]")
         );
-        variables.push(Variable::new("annotationEntries", format!("variables.annotationWrites.map(r, {entry})")));
+        variables.push(variable("annotationEntries", format!("variables.annotationWrites.map(r, {entry})")));
     }
     let mut entries = Vec::new();
     if shape.has_grace_period {
@@ -208,11 +213,11 @@ fn records(shape: &Shape) -> Vec<Variable> {
     let mut settings = vec![old("recordedSettings")];
     if !entries.is_empty() {
         settings.push("variables.settingEntries".to_owned());
-        variables.push(Variable::new("settingEntries", entries.join(" + ")));
+        variables.push(variable("settingEntries", entries.join(" + ")));
     }
     let (labels, annotations, settings) = (labels.join(" + "), annotations.join(" + "), settings.join(" + "));
-    variables.push(Variable::new("fullRecord", record(&labels, &annotations, &settings)));
-    variables.push(Variable::new("recordOfSettings", record(&old("recordedLabels"), &old("recordedAnnotations"), &settings)));
+    variables.push(variable("fullRecord", record(&labels, &annotations, &settings)));
+    variables.push(variable("recordOfSettings", record(&old("recordedLabels"), &old("recordedAnnotations"), &settings)));
     variables.extend(room(shape));
     variables
 }
@@ -250,11 +255,12 @@ fn setting_entries(shape: &SettingShape) -> String {
 /// Whether the pod's annotations have room for everything, or for the record of settings at least.
 fn room(shape: &Shape) -> [Variable; 3] {
     let bytes = |text: &str| format!("size(bytes({text}))");
-    let old_record = bytes(r#"variables.annotations[?"podpolicy.dev/applied"].orValue("")"#);
+    let old_record = bytes("variables.recordOnPod");
+    let key_size = APPLIED_ANNOTATION.len();
     let fits = |record: &str, growth: &str| {
         let record = format!("variables.{record}");
         format!(
-            r#"variables.annotationsSize + {growth} + ({record} == "" ? 0 : {} + ("podpolicy.dev/applied" in variables.annotations ? 0 : 21) - {old_record}) <= 262144"#,
+            r#"variables.annotationsSize + {growth} + ({record} == "" ? 0 : {} + ("{APPLIED_ANNOTATION}" in variables.annotations ? 0 : {key_size}) - {old_record}) <= {ANNOTATIONS_LIMIT}"#,
             bytes(&record),
         )
     };
@@ -270,12 +276,12 @@ fn room(shape: &Shape) -> [Variable; 3] {
         "0".to_owned()
     };
     [
-        Variable::new(
+        variable(
             "annotationsSize",
             format!("(variables.annotations.map(k, {} + {}) + [0]).sum()", bytes("k"), bytes("variables.annotations[k]")),
         ),
-        Variable::new("hasRoomForAll", fits("fullRecord", &growth)),
-        Variable::new("hasRoomForSettings", format!("variables.hasRoomForAll || {}", fits("recordOfSettings", "0"))),
+        variable("hasRoomForAll", fits("fullRecord", &growth)),
+        variable("hasRoomForSettings", format!("variables.hasRoomForAll || {}", fits("recordOfSettings", "0"))),
     ]
 }
 
@@ -287,7 +293,8 @@ pub(super) fn patch(shape: &Shape) -> String {
         format!("variables.{writes}.map(r, {entry})")
     };
     let record = |record: &str| {
-        let entry = add(r#""/metadata/annotations/" + jsonpatch.escapeKey("podpolicy.dev/applied")"#, &format!("variables.{record}"));
+        let path = format!(r#""/metadata/annotations/" + jsonpatch.escapeKey("{APPLIED_ANNOTATION}")"#);
+        let entry = add(&path, &format!("variables.{record}"));
         format!("(variables.{record} == variables.record ? [] : [{entry}])")
     };
     let empty = |map: &str, is_unchanged: &str| {

@@ -10,23 +10,19 @@ use k8s_openapi::{
     api::admissionregistration::v1::{
         MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference, WebhookClientConfig,
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
-use kube::core::Expression;
-use podpolicy_engine::{PolicyKind, Program, Selector};
+use podpolicy_engine::{KUBERNETES_NAMESPACES, PolicyKind, Program};
 
 use super::{
     Options,
     options::{Endpoint, FailurePolicy, Target},
     server::PATH,
 };
-use crate::cel::OWNER_LABEL;
-
-/// Kubernetes' own namespaces: pods there are never held up, whatever the failure policy.
-const KUBERNETES_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
-
-/// The label that every namespace has with its name.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+use crate::{
+    cel::OWNER_LABEL,
+    namespaces::{by_name, in_common, selector},
+};
 
 /// Past so many namespaces a list of names would cost more than asking about all.
 const MOST_NAMES: usize = 2000;
@@ -98,12 +94,14 @@ fn scopes(program: &Program, own_namespace: &str) -> Vec<Scope> {
     };
     let (cluster, namespaced): (Vec<_>, Vec<_>) = enforcing.into_iter().partition(|policy| is_cluster(policy.id().kind));
     let excluded = program.excluded_namespaces();
+    // Pods there are never held up, whatever the failure policy.
     let protected: BTreeSet<_> =
         excluded.iter().map(String::as_str).chain(KUBERNETES_NAMESPACES).chain([own_namespace]).filter(|name| !name.is_empty()).collect();
     let with_policies: BTreeSet<_> = namespaced.iter().map(|policy| policy.id().namespace.as_str()).collect();
 
     let named: BTreeSet<_> = with_policies.difference(&protected).copied().collect();
-    let (broad, apart) = match shared_selector(cluster.iter().map(|policy| policy.namespace_selector())) {
+    let conditions = (!cluster.is_empty()).then(|| in_common(cluster.iter().map(|policy| policy.namespace_selector())));
+    let (broad, apart) = match conditions {
         // Namespaces with PodPolicies are asked about also where the ClusterPodPolicies do not act.
         Some(shared) if !shared.is_empty() && named.len() <= MOST_NAMES => (Some(shared), named),
         Some(_) => (Some(Vec::new()), BTreeSet::new()),
@@ -115,49 +113,15 @@ fn scopes(program: &Program, own_namespace: &str) -> Vec<Scope> {
 
     let mut scopes = Vec::new();
     if let Some(conditions) = broad {
-        let outside = requirement(NAME_LABEL, "NotIn", protected.union(&apart).copied().collect());
-        scopes.push(Scope { name: BROAD, namespaces: selector([outside].into_iter().chain(conditions)), is_protected: false });
+        let outside = by_name("NotIn", protected.union(&apart).copied());
+        scopes.push(Scope { name: BROAD, namespaces: selector([vec![outside], conditions].concat()), is_protected: false });
     }
     for (name, names, is_protected) in [(NAMED, apart, false), (PROTECTED, acted_in, true)] {
         if !names.is_empty() {
-            scopes.push(Scope { name, namespaces: selector([requirement(NAME_LABEL, "In", names)]), is_protected });
+            scopes.push(Scope { name, namespaces: selector(vec![by_name("In", names)]), is_protected });
         }
     }
     scopes
-}
-
-/// The conditions that all have; none at all if there is nobody, and no conditions if they differ.
-fn shared_selector<'a>(selectors: impl Iterator<Item = Option<&'a Selector>>) -> Option<Vec<LabelSelectorRequirement>> {
-    let mut selectors = selectors.map(|selector| selector.into_iter().flat_map(Selector::expressions).map(condition).collect::<Vec<_>>());
-    let first = selectors.next()?;
-    Some(if selectors.all(|other| other == first) { first } else { Vec::new() })
-}
-
-fn condition(expression: &Expression) -> LabelSelectorRequirement {
-    fn values(values: &BTreeSet<String>) -> BTreeSet<&str> {
-        values.iter().map(String::as_str).collect()
-    }
-    match expression {
-        Expression::In(key, several) => requirement(key, "In", values(several)),
-        Expression::NotIn(key, several) => requirement(key, "NotIn", values(several)),
-        Expression::Equal(key, value) => requirement(key, "In", [value.as_str()].into()),
-        Expression::NotEqual(key, value) => requirement(key, "NotIn", [value.as_str()].into()),
-        Expression::Exists(key) => requirement(key, "Exists", BTreeSet::new()),
-        Expression::DoesNotExist(key) => requirement(key, "DoesNotExist", BTreeSet::new()),
-    }
-}
-
-fn requirement(key: &str, operator: &str, values: BTreeSet<&str>) -> LabelSelectorRequirement {
-    let values: Vec<_> = values.into_iter().map(str::to_owned).collect();
-    LabelSelectorRequirement {
-        key: key.to_owned(),
-        operator: operator.to_owned(),
-        values: if values.is_empty() { None } else { Some(values) },
-    }
-}
-
-fn selector(requirements: impl IntoIterator<Item = LabelSelectorRequirement>) -> LabelSelector {
-    LabelSelector { match_expressions: Some(requirements.into_iter().collect()), match_labels: None }
 }
 
 fn webhook(
@@ -209,7 +173,7 @@ fn client_config(endpoint: &Endpoint, bundle: Option<&[u8]>) -> WebhookClientCon
 mod tests {
     use std::{collections::HashMap, sync::Arc};
 
-    use podpolicy_engine::{Policy, Settings};
+    use podpolicy_engine::{NAME_LABEL, Policy, Settings};
     use serde_json::{Value as Json, json};
 
     use super::*;

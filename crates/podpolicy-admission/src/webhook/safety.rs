@@ -6,10 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use podpolicy_api::{HttpGetAction, LifecycleHandler, Port, Probe};
-use podpolicy_engine::{Creation, Field, HookKind, Pod, ProbeKind, Value};
-
-/// Kubernetes' `TotalAnnotationSizeLimitB`.
-const ANNOTATIONS_LIMIT: usize = 256 * 1024;
+use podpolicy_engine::{ANNOTATIONS_LIMIT, Creation, Field, HookKind, Pod, ProbeKind, Value};
 
 /// Why the patch cannot be sent; none if it can.
 pub(super) fn danger(pod: &Pod, creation: &Creation) -> Option<String> {
