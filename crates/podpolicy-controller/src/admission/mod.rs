@@ -19,6 +19,7 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use kube::Client;
+use podpolicy_api::AdmissionBackend;
 use podpolicy_engine::Program;
 use tokio::{
     sync::watch,
@@ -34,6 +35,8 @@ pub(crate) use standing::{AdmissionState, AtCreation, Problem, Progress};
 const NATIVE_API: &str = "admissionregistration.k8s.io/v1";
 const NATIVE_RESOURCE: &str = "mutatingadmissionpolicies";
 
+/// How long every API server may take to see a changed binding or configuration, which nothing tells.
+const HAND_OVER: Duration = Duration::from_secs(3);
 /// How often an API server that does not serve the native API is asked again: it may have been upgraded.
 const ASK_AGAIN: Duration = Duration::from_mins(5);
 /// How long to wait before an API server that did not answer is asked again.
@@ -173,7 +176,7 @@ async fn run(mode: AdmissionMode, mut ctx: Context) {
                 return;
             }
             Backend::NotServed => {
-                ctx.tell(AdmissionState::On(Standings::stuck(Problem::NotServed)));
+                ctx.tell(AdmissionState::On(Standings::stuck(AdmissionBackend::Native, Problem::NotServed)));
                 tokio::time::sleep(ASK_AGAIN).await;
             }
         }

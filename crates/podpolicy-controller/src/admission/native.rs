@@ -12,7 +12,7 @@ use podpolicy_admission::cel;
 use podpolicy_engine::Program;
 
 use super::{
-    Context,
+    Context, HAND_OVER,
     compiled::Compiled,
     failures::Failures,
     force::Force,
@@ -34,8 +34,6 @@ const FIRST_PROBE: Duration = Duration::from_millis(250);
 const LONGEST_PROBE: Duration = Duration::from_secs(3);
 /// How often it is asked whether what was in force still is.
 const CHECK_AGAIN: Duration = Duration::from_mins(5);
-/// How long every API server may take to see a changed binding, which nothing tells.
-const HAND_OVER: Duration = Duration::from_secs(3);
 /// How long to wait before an API server that does not serve the resource any more is asked what it serves.
 const NOT_SERVED_WAIT: Duration = Duration::from_secs(5);
 

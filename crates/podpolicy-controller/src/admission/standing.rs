@@ -26,9 +26,14 @@ pub(crate) struct Standings {
 }
 
 impl Standings {
-    /// Nothing is in force natively, for this reason.
-    pub(super) fn stuck(problem: Problem) -> Self {
-        Self { backend: AdmissionBackend::Native, policies: HashMap::new(), problem: Some(problem) }
+    /// Nothing is in force by the backend, for this reason.
+    pub(super) fn stuck(backend: AdmissionBackend, problem: Problem) -> Self {
+        Self { backend, policies: HashMap::new(), problem: Some(problem) }
+    }
+
+    /// Whether pods are given all that they should be.
+    pub(super) fn are_all_in_force(&self) -> bool {
+        self.policies.values().all(|standing| standing.progress == Progress::InForce)
     }
 }
 

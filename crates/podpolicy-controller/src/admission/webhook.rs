@@ -16,13 +16,11 @@ use tokio::{
 };
 
 use super::{
-    Context,
+    Context, HAND_OVER,
     standing::{AdmissionState, Problem, Progress, Standing, Standings},
     write,
 };
 
-/// How long every API server may take to see a changed configuration, which nothing tells.
-const HAND_OVER: Duration = Duration::from_secs(3);
 /// How long the webhook still answers after its configuration is gone.
 const AFTERLIFE: Duration = Duration::from_secs(10);
 /// How often the native backend looks whether somebody has told API servers of the webhook again.
@@ -33,17 +31,11 @@ const AGAIN: Duration = Duration::from_mins(5);
 /// Serves the webhook and keeps it right. Ends when the native backend is to take over because the API server has come to serve it, or
 /// after a while when there is nothing to serve. The server goes on as long as what is returned is kept.
 pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_served: bool, may_become_native: bool) -> JoinSet<()> {
-    let mut serving = JoinSet::new();
-    let Some(options) = options else {
-        ctx.tell(AdmissionState::On(stuck(Problem::NotReachable)));
-        tokio::time::sleep(AGAIN).await;
-        return serving;
+    let Some(options) = options else { return stay_stuck(ctx, Problem::NotReachable).await };
+    let mut serving = match serve(ctx.client.clone(), options, ctx.programs.clone()).await {
+        Ok(serving) => serving,
+        Err(error) => return stay_stuck(ctx, Problem::Failing(error.to_string())).await,
     };
-    if let Err(problem) = serve(ctx, options, &mut serving).await {
-        ctx.tell(AdmissionState::On(stuck(problem)));
-        tokio::time::sleep(AGAIN).await;
-        return serving;
-    }
     let mut upkeep = JoinSet::new();
     // With several operators these are for the one that leads to say.
     let (_leads, leading) = watch::channel(true);
@@ -51,14 +43,13 @@ pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_
     let (sender, mut states) = watch::channel(State::default());
     upkeep.spawn(webhook::maintain(ctx.client.clone(), options.clone(), ctx.programs.clone(), leading, wanting, sender));
     let mut is_native_gone = !is_native_served;
-    let mut force = Force::default();
     let mut ask_at = Instant::now() + AGAIN;
     loop {
         let now = Instant::now();
-        force.take_in(&states.borrow_and_update().clone(), now);
+        let state = states.borrow_and_update().clone();
         let program = ctx.programs.borrow_and_update().clone();
-        let standings = force.standings(program.as_deref(), now);
-        let is_settled = program.is_some() && standings.policies.values().all(|standing| standing.progress == Progress::InForce);
+        let standings = standings(&state, program.as_deref(), now);
+        let is_settled = program.is_some() && standings.are_all_in_force();
         ctx.tell(AdmissionState::On(standings));
         if is_settled && !is_native_gone {
             write::remove_all(&ctx.client, &ctx.scope).await;
@@ -70,7 +61,7 @@ pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_
                 return serving;
             }
         }
-        let wake = force.settles_at().filter(|at| *at > now).map_or(ask_at, |at| at.min(ask_at));
+        let wake = settles_at(&state).filter(|at| *at > now).map_or(ask_at, |at| at.min(ask_at));
         tokio::select! {
             changed = ctx.programs.changed() => if changed.is_err() {
                 // The operator stops.
@@ -81,13 +72,18 @@ pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_
                 if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
                     std::panic::resume_unwind(panic);
                 }
-                ctx.tell(AdmissionState::On(stuck(Problem::Failing("the webhook can no longer be served".to_owned()))));
-                tokio::time::sleep(AGAIN).await;
-                return JoinSet::new();
+                return stay_stuck(ctx, Problem::Failing("the webhook can no longer be served".to_owned())).await;
             }
             () = tokio::time::sleep_until(wake.into()) => {}
         }
     }
+}
+
+/// Says what is in the way, and waits before it is looked at again.
+async fn stay_stuck(ctx: &Context, problem: Problem) -> JoinSet<()> {
+    ctx.tell(AdmissionState::On(Standings::stuck(AdmissionBackend::Webhook, problem)));
+    tokio::time::sleep(AGAIN).await;
+    JoinSet::new()
 }
 
 /// The next task of either set that ends.
@@ -110,13 +106,12 @@ pub(super) async fn retire(
 ) {
     loop {
         if webhook::is_configured(&client, &name).await {
-            let mut serving = JoinSet::new();
-            if let Some(options) = &options {
-                match webhook::serve(client.clone(), options, programs.clone(), std::future::pending()).await {
-                    Ok((_, served)) => _ = serving.spawn(async move { _ = served.await }),
-                    Err(error) => tracing::debug!(%error, "could not serve the webhook until the API server takes over"),
-                }
-            }
+            let unserved =
+                |error: &webhook::ServeError| tracing::debug!(%error, "could not serve the webhook until the API server takes over");
+            let _serving = match &options {
+                Some(options) => serve(client.clone(), options, programs.clone()).await.inspect_err(unserved).ok(),
+                None => None,
+            };
             if states.wait_for(stands).await.is_err() {
                 return;
             }
@@ -132,74 +127,48 @@ pub(super) async fn retire(
     }
 }
 
-/// Whether pods are given all that they should be.
+/// Whether pods are given all that they should be, and nothing is in the way.
 fn stands(state: &Arc<AdmissionState>) -> bool {
     match &**state {
-        AdmissionState::On(standings) => {
-            standings.problem.is_none() && standings.policies.values().all(|standing| standing.progress == Progress::InForce)
-        }
+        AdmissionState::On(standings) => standings.problem.is_none() && standings.are_all_in_force(),
         AdmissionState::Starting | AdmissionState::Off => false,
     }
 }
 
-async fn serve(ctx: &Context, options: &Options, serving: &mut JoinSet<()>) -> Result<(), Problem> {
-    let served = webhook::serve(ctx.client.clone(), options, ctx.programs.clone(), std::future::pending()).await;
-    let (address, served) = served.map_err(|error| Problem::Failing(error.to_string()))?;
+/// Serves the webhook as long as what is returned is kept.
+async fn serve(client: kube::Client, options: &Options, programs: webhook::Programs) -> Result<JoinSet<()>, webhook::ServeError> {
+    let (address, served) = webhook::serve(client, options, programs, std::future::pending()).await?;
     tracing::info!(%address, "serving the admission webhook");
+    let mut serving = JoinSet::new();
     serving.spawn(async move {
         if let Err(error) = served.await {
             tracing::error!(%error, "the webhook ended");
         }
     });
-    Ok(())
+    Ok(serving)
 }
 
-fn stuck(problem: Problem) -> Standings {
-    Standings { backend: AdmissionBackend::Webhook, policies: HashMap::new(), problem: Some(problem) }
+/// When every API server has seen the configuration as it is.
+fn settles_at(state: &State) -> Option<Instant> {
+    state.written.map(|written| written + HAND_OVER)
 }
 
-/// What is in force.
-#[derive(Default)]
-struct Force {
-    /// What API servers are asked about.
-    program: Option<Arc<Program>>,
-    /// When every API server has seen the configuration as it is.
-    settles_at: Option<Instant>,
-    written: Option<Instant>,
-    problem: Option<String>,
-}
-
-impl Force {
-    fn take_in(&mut self, state: &State, now: Instant) {
-        let State { in_force, written, problem } = state;
-        if *written != self.written {
-            self.written = *written;
-            self.settles_at = written.map(|_| now + HAND_OVER);
-        }
-        self.program.clone_from(in_force);
-        self.problem.clone_from(problem);
-    }
-
-    fn settles_at(&self) -> Option<Instant> {
-        self.settles_at
-    }
-
-    fn standings(&self, program: Option<&Program>, now: Instant) -> Standings {
-        let in_force: HashMap<&PolicyId, &Arc<Policy>> =
-            self.program.iter().flat_map(|program| program.policies()).map(|policy| (policy.id(), policy)).collect();
-        let problem = self.problem.clone().map(Problem::Failing);
-        let is_settled = self.settles_at.is_none_or(|at| at <= now);
-        let policies = program.into_iter().flat_map(Program::policies).map(|policy| {
-            let is_asked_about = in_force.get(policy.id()).is_some_and(|known| **known == *policy);
-            let progress = if is_asked_about && is_settled {
-                Progress::InForce
-            } else if let (Some(problem), false) = (&problem, is_asked_about) {
-                Progress::Stuck(problem.clone())
-            } else {
-                Progress::Waiting("API servers are being told whom to ask about new pods".to_owned())
-            };
-            (policy.id().clone(), Standing { policy: Arc::clone(policy), progress, omitted: None })
-        });
-        Standings { backend: AdmissionBackend::Webhook, policies: policies.collect(), problem }
-    }
+/// How the policies of a program stand.
+fn standings(state: &State, program: Option<&Program>, now: Instant) -> Standings {
+    let in_force: HashMap<&PolicyId, &Arc<Policy>> =
+        state.in_force.iter().flat_map(|program| program.policies()).map(|policy| (policy.id(), policy)).collect();
+    let problem = state.problem.clone().map(Problem::Failing);
+    let is_settled = settles_at(state).is_none_or(|at| at <= now);
+    let policies = program.into_iter().flat_map(Program::policies).map(|policy| {
+        let is_asked_about = in_force.get(policy.id()).is_some_and(|known| **known == *policy);
+        let progress = if is_asked_about && is_settled {
+            Progress::InForce
+        } else if let (Some(problem), false) = (&problem, is_asked_about) {
+            Progress::Stuck(problem.clone())
+        } else {
+            Progress::Waiting("API servers are being told whom to ask about new pods".to_owned())
+        };
+        (policy.id().clone(), Standing { policy: Arc::clone(policy), progress, omitted: None })
+    });
+    Standings { backend: AdmissionBackend::Webhook, policies: policies.collect(), problem }
 }
