@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client,
@@ -20,7 +19,9 @@ use kube::{
 };
 use podpolicy_api::PodPolicy;
 use podpolicy_e2e::{
-    ControlPlane, Operator, Options, objects,
+    ControlPlane, Operator, Options,
+    environment::{free_address, number},
+    objects,
     policies::{status, verdict},
 };
 use serde_json::json;
@@ -30,7 +31,7 @@ const POLICIES: [usize; 4] = [0, 1, 10, 50];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let (creates, rounds) = (size("BENCH_CREATES", 100)?, size("BENCH_ROUNDS", 5)?);
+    let (creates, rounds) = (number("BENCH_CREATES", 100)?, number("BENCH_ROUNDS", 5)?);
     let plane = ControlPlane::start(Options { crds: true, controller_manager: false }).await?;
     let client = plane.client();
     for count in POLICIES {
@@ -45,8 +46,8 @@ async fn main() -> anyhow::Result<()> {
     println!("creating pods, {rounds} rounds of {creates} in each namespace; times in ms");
     let mut figures = BTreeMap::new();
     for backend in ["native", "webhook"] {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let (address, url) = (format!("127.0.0.1:{port}"), format!("https://127.0.0.1:{port}/mutate"));
+        let address = free_address()?.to_string();
+        let url = format!("https://{address}/mutate");
         let secret_namespace = namespace(0);
         let arguments = [
             "run",
@@ -145,11 +146,4 @@ async fn create(client: &Client, namespace: &str, count: usize) -> anyhow::Resul
 fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     values[(values.len() * percent / 100).min(values.len() - 1)]
-}
-
-fn size(variable: &str, default: usize) -> anyhow::Result<usize> {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().with_context(|| format!("{variable}={text} is not a number")),
-        Err(_) => Ok(default),
-    }
 }

@@ -22,7 +22,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use podpolicy_api::PodPolicy;
-use podpolicy_e2e::{ControlPlane, Operator, Options, Requests, objects, requests::Codes};
+use podpolicy_e2e::{ControlPlane, Operator, Options, Requests, environment::number, objects, requests::Codes};
 use serde_json::json;
 
 /// How many writes are under way at once, on both sides. The operator's default.
@@ -41,7 +41,7 @@ struct Sizes {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let sizes = Sizes { pods: size("BENCH_PODS", 3000)?, policies: size("BENCH_POLICIES", 20)?, rounds: size("BENCH_ROUNDS", 5)? };
+    let sizes = Sizes { pods: number("BENCH_PODS", 3000)?, policies: number("BENCH_POLICIES", 20)?, rounds: number("BENCH_ROUNDS", 5)? };
     let plane = ControlPlane::start(Options { crds: true, controller_manager: false }).await?;
     let client = plane.client();
     let log_level = std::env::var("BENCH_LOG").unwrap_or_else(|_| "warn".to_owned());
@@ -97,13 +97,6 @@ async fn main() -> anyhow::Result<()> {
         (full.saturating_sub(empty)) as f64 / 1024.0 / sizes.pods as f64,
     );
     Ok(())
-}
-
-fn size(variable: &str, default: usize) -> anyhow::Result<usize> {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().with_context(|| format!("{variable}={text} is not a number")),
-        Err(_) => Ok(default),
-    }
 }
 
 fn rate(sizes: &Sizes, time: Duration) -> f64 {

@@ -29,13 +29,9 @@ use podpolicy_admission::webhook::{
     Limits, answer,
     server::{self, Handler, PATH, Refusal},
 };
+use podpolicy_e2e::environment::{number, self_signed};
 use podpolicy_engine::{Policy, Program, Settings};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
-    sign::CertifiedKey,
-};
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName, sign::CertifiedKey};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, runtime::Runtime, sync::watch, task::JoinSet};
 use tokio_rustls::TlsConnector;
@@ -50,7 +46,7 @@ struct Sizes {
 }
 
 fn main() -> anyhow::Result<()> {
-    let sizes = Sizes { requests: size("BENCH_REQUESTS", 10_000)?, rounds: size("BENCH_ROUNDS", 5)? };
+    let sizes = Sizes { requests: number("BENCH_REQUESTS", 10_000)?, rounds: number("BENCH_ROUNDS", 5)? };
     let server = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name(SERVER).enable_all().build()?;
     let client = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let keys = Keys::new()?;
@@ -69,13 +65,6 @@ fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn size(variable: &str, default: usize) -> anyhow::Result<usize> {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().with_context(|| format!("{variable}={text} is not a number")),
-        Err(_) => Ok(default),
-    }
 }
 
 /// Does what every admission webhook has to: reads the uid of the question, which the answer must name, and allows.
@@ -118,13 +107,10 @@ struct Keys {
 
 impl Keys {
     fn new() -> anyhow::Result<Self> {
-        let keys = rcgen::KeyPair::generate()?;
-        let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])?.self_signed(&keys)?;
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-        let key = PrivateKeyDer::try_from(keys.serialize_der()).map_err(anyhow::Error::msg)?;
+        let (served, certificate) = self_signed()?;
         let mut roots = RootCertStore::empty();
-        roots.add(chain[0].clone())?;
-        Ok(Self { served: Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider())?), roots })
+        roots.add(certificate)?;
+        Ok(Self { served, roots })
     }
 }
 

@@ -7,6 +7,7 @@
 mod binary;
 mod control_plane;
 mod controller_manager;
+pub mod environment;
 mod history;
 mod in_process;
 mod namespace;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use podpolicy_admission::webhook::{Certificates, Endpoint, Options, configuration_name};
 use podpolicy_controller::{AdmissionMode, Config, Watched};
+use podpolicy_e2e::environment::free_address;
 use podpolicy_e2e::policies::{status, verdict};
 use podpolicy_e2e::{InProcess, Stage, shared};
 
@@ -23,9 +24,8 @@ pub const STANDARD: &str = "{
 /// How an operator of the stage's namespace is configured.
 pub fn config(stage: &Stage, backend: Backend) -> anyhow::Result<Config> {
     let watched = Watched::Namespaces(BTreeSet::from([stage.name().to_owned()]));
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let address = format!("127.0.0.1:{port}");
-    let mut options = Options::new(address.parse()?, Endpoint::url(&format!("https://{address}"))?, "podpolicy-system");
+    let address = free_address()?;
+    let mut options = Options::new(address, Endpoint::url(&format!("https://{address}"))?, "podpolicy-system");
     options.certificates = Certificates::Own { namespace: stage.name().to_owned(), secret: "webhook".to_owned() };
     options.name = configuration_name(&BTreeSet::from([stage.name().to_owned()]));
     let admission = match backend {

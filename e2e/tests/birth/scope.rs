@@ -6,6 +6,7 @@ use kube::{Api, Client, ResourceExt as _};
 use podpolicy_admission::webhook::{Endpoint, Options};
 use podpolicy_api::{ClusterPodPolicy, PodPolicy};
 use podpolicy_controller::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES};
+use podpolicy_e2e::environment::free_address;
 use podpolicy_e2e::policies::{status, verdict};
 use podpolicy_e2e::{ControlPlane, InProcess, objects};
 use serde_json::{Value, json};
@@ -54,8 +55,8 @@ async fn policies_act_where_they_may(admission: AdmissionMode) -> anyhow::Result
         namespace(&client, name, labels).await?;
     }
     namespace(&client, "kube-system", json!({ "env": "prod" })).await?;
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let webhook = Options::new(format!("127.0.0.1:{port}").parse()?, Endpoint::url(&format!("https://127.0.0.1:{port}"))?, OWN_NAMESPACE);
+    let address = free_address()?;
+    let webhook = Options::new(address, Endpoint::url(&format!("https://{address}"))?, OWN_NAMESPACE);
     let excluded_namespaces = DEFAULT_EXCLUDED_NAMESPACES.into_iter().chain([OWN_NAMESPACE]).map(str::to_owned).collect();
     let config = Config { admission, webhook: Some(webhook), excluded_namespaces, ..Config::default() };
     let operator = InProcess::start(client.clone(), config).await?;

@@ -21,6 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use generator::worlds;
 use pair::{Backend, Case, Pair, differences};
+use podpolicy_e2e::environment::number;
 use podpolicy_e2e::{ControlPlane, Options};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy as _, ValueTree};
@@ -49,9 +50,8 @@ async fn webhook_gives_the_pod_that_the_engine_predicts() -> anyhow::Result<()> 
 
 /// Compares pair after pair, a batch at a time.
 async fn compare(plane: &ControlPlane, backend: &impl Backend, name: &str) -> anyhow::Result<()> {
-    let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().expect("a number"));
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let (pairs, seed) = (number("PODPOLICY_PAIRS").unwrap_or(2000), number("PODPOLICY_SEED").unwrap_or(now));
+    let (pairs, seed) = (number("PODPOLICY_PAIRS", 2000)?, number("PODPOLICY_SEED", now)?);
     say(&format!("{name}: {pairs} pairs, PODPOLICY_SEED={seed}"));
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

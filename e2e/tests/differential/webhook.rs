@@ -11,12 +11,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use podpolicy_admission::webhook::{Limits, answer, server};
+use podpolicy_e2e::environment::self_signed;
 use podpolicy_e2e::objects;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_engine::Program;
-use rustls::crypto::ring::sign::any_supported_type;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -38,11 +36,8 @@ pub struct Webhook {
 impl Webhook {
     /// Starts it, and waits until the API server asks it.
     pub async fn start(client: Client) -> anyhow::Result<Self> {
-        let keys = rcgen::KeyPair::generate()?;
-        let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])?.self_signed(&keys)?;
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-        let key = any_supported_type(&PrivateKeyDer::try_from(keys.serialize_der()).map_err(anyhow::Error::msg)?)?;
-        let (sender, certificates) = watch::channel(Some(Arc::new(CertifiedKey::new(chain, key))));
+        let (served, certificate) = self_signed()?;
+        let (sender, certificates) = watch::channel(Some(served));
         let (address, listener) = server::bind("127.0.0.1:0".parse()?).await?;
         let programs = Programs::default();
         let serving = server::serve(listener, certificates, Dispatch(Arc::clone(&programs)), Limits::default(), std::future::pending());
@@ -52,7 +47,7 @@ impl Webhook {
             serving.await.expect("the webhook can be served");
         });
         let webhook = Self { client, programs, _tasks: tasks };
-        webhook.configure(address, pem::encode(&pem::Pem::new("CERTIFICATE", certificate.der().to_vec()))).await?;
+        webhook.configure(address, pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()))).await?;
         Ok(webhook)
     }
 
@@ -85,12 +80,6 @@ impl Webhook {
             Ok(Seen::when(answer.as_ref().is_err_and(|error| error.to_string().contains("pods.differential.podpolicy.dev")), answer))
         })
         .await
-    }
-}
-
-impl Drop for Webhook {
-    fn drop(&mut self) {
-        self.programs.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
