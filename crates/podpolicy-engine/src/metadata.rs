@@ -171,7 +171,9 @@ pub(crate) fn decide(scene: &Scene<'_>, own: &Own, record: &Record, ledger: &mut
             if scene.is_settled(&field) || is_written_unseen(&field, index, &written_unseen, ledger) {
                 continue;
             }
-            if label_is_allowed(scene, own, index, (key, value), ledger, &mut held) {
+            // What would lose anyway is told only that: what else stands against it depends on what the winner has written so far.
+            let loses = claims.get(&field).is_some_and(|claims| claims[0].1 != value);
+            if loses || label_is_allowed(scene, own, index, (key, value), ledger, &mut held) {
                 claims.entry(field).or_default().push((index, value));
             }
         }

@@ -114,6 +114,7 @@ cases! {
     label_that_a_workload_selects_on_is_never_replaced
     declared_label_that_a_workload_selects_on_is_kept
     label_of_a_policy_that_a_workload_selects_on_keeps_its_value
+    value_that_loses_is_overridden_whatever_selects_on_the_label
     label_that_a_workload_excludes_is_never_set
     changed_label_that_a_workload_selects_on_is_not_restored
     selector_that_appears_later_takes_no_label_away
