@@ -14,6 +14,7 @@ use super::{
     failures::Failures,
     scope::namespace_of,
     standing::{Problem, Progress, Standing, Standings},
+    steps::Present,
     versions::{UnitInForce, Versions},
 };
 
@@ -72,6 +73,12 @@ impl Force {
     pub(super) fn removed(&mut self, name: &str) {
         self.in_transit.remove(name);
         self.leaving.insert(name.to_owned());
+    }
+
+    /// Units that are in force without objects were removed a moment ago, by another operator: they are about to leave.
+    pub(super) fn leave_without_objects(&mut self, present: &BTreeMap<String, Present>) {
+        let is_whole = |name: &String| present.get(name).is_some_and(|found| found.policy.is_some() && found.binding.is_some());
+        self.leaving.extend(self.digests.keys().filter(|name| !is_whole(name)).cloned());
     }
 
     /// Gives up waiting for versions that should have come through long ago.
@@ -305,6 +312,30 @@ mod tests {
         assert!(!force.unclear(&third).is_empty());
         force.forget_lost(Instant::now() + LOST);
         assert!(force.unclear(&third).is_empty());
+    }
+
+    #[test]
+    fn a_unit_that_another_operator_has_just_removed_does_not_stand() {
+        let mut force = Force::default();
+        let first = compile(&mut force, &[("a", "1")]);
+        see(&mut force, &first, Some(&first));
+        force.leave_without_objects(&BTreeMap::new());
+        assert!(!stands(&mut force, &first, "a") && force.awaits(&first));
+        assert_eq!(force.unclear(&first), [SHOP.to_owned()].into());
+        see(&mut force, &first, None);
+        assert!(force.unclear(&first).is_empty(), "now it can be written");
+        write(&mut force, &first);
+        see(&mut force, &first, Some(&first));
+        assert!(stands(&mut force, &first, "a"));
+    }
+
+    #[test]
+    fn a_unit_with_objects_stands_from_the_first_look() {
+        let mut force = Force::default();
+        let first = compile(&mut force, &[("a", "1")]);
+        see(&mut force, &first, Some(&first));
+        force.leave_without_objects(&[(SHOP.to_owned(), Present { policy: Some(1), binding: Some(1) })].into());
+        assert!(stands(&mut force, &first, "a") && force.unclear(&first).is_empty());
     }
 
     #[test]

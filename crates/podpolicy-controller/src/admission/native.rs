@@ -138,8 +138,13 @@ impl Native {
             self.compile_at = None;
             self.compile(program).await;
         }
+        // Before that nobody can say how any policy stands: that there are none would be taken for all being well.
+        self.compiled.program.as_ref()?;
         self.force.forget_lost(Instant::now());
-        if self.objects.is_listed() && self.compiled.program.is_some() {
+        if self.objects.is_listed() {
+            if !self.force.is_known() {
+                self.look_around().await;
+            }
             self.write().await;
             if self.probe().await {
                 // What is in force now allows what had to wait.
@@ -150,6 +155,15 @@ impl Native {
             let problem = self.watching.as_ref().or(self.probing.as_ref());
             AdmissionState::On(self.force.standings(&self.compiled, &self.failures, problem))
         })
+    }
+
+    /// Finds out what is in force before anything is written: afterwards nobody could tell whose it is.
+    async fn look_around(&mut self) {
+        self.probe().await;
+        self.force.leave_without_objects(&self.objects.present());
+        if self.force.awaits(&self.compiled) {
+            self.probe_soon();
+        }
     }
 
     async fn compile(&mut self, program: Arc<Program>) {

@@ -136,12 +136,34 @@ impl AdmissionState {
 }
 
 impl AtCreation {
-    /// With what the policy's status said before in place of what nobody knows. So a restart of the operator changes no status.
+    /// With what the policy's status said before in place of what nobody knows. So a restart of the operator changes no status. What was
+    /// said of one backend is nothing about another.
     pub(crate) fn or_as_before(self, before: Option<&AdmissionStatus>, present: Option<i64>) -> Self {
         let Progress::Unknown(message) = self.progress else { return self };
-        match before.filter(|before| Some(before.generation) == present) {
+        let is_about_this =
+            |before: &&AdmissionStatus| Some(before.generation) == present && self.backend.is_none_or(|backend| backend == before.backend);
+        match before.filter(is_about_this) {
             Some(before) => Self { progress: Progress::InForce, omitted: before.message.clone(), ..self },
             None => Self { progress: Progress::Waiting(message), ..self },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_before_counts_for_the_same_generation_and_backend_only() {
+        let before = AdmissionStatus { backend: AdmissionBackend::Webhook, generation: 2, message: None };
+        let now = |backend, present| {
+            let unknown = AtCreation { backend, progress: Progress::Unknown("asking".to_owned()), omitted: None };
+            unknown.or_as_before(Some(&before), present).progress
+        };
+        let waiting = Progress::Waiting("asking".to_owned());
+        assert_eq!(now(None, Some(2)), Progress::InForce);
+        assert_eq!(now(Some(AdmissionBackend::Webhook), Some(2)), Progress::InForce);
+        assert_eq!(now(Some(AdmissionBackend::Webhook), Some(3)), waiting);
+        assert_eq!(now(Some(AdmissionBackend::Native), Some(2)), waiting);
     }
 }
