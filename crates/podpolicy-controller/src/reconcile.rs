@@ -22,7 +22,7 @@ use crate::{
     health::HEARTBEAT,
     metrics::Writes,
     observe::{self, Key, Observation, Observed},
-    retry::{Pace, Queue},
+    retry::{Pace, Queue, Spacing},
     status,
     world::{World, Write},
 };
@@ -112,6 +112,8 @@ struct Reconciler {
     /// Bounds the writes to one pod, where somebody else writes the opposite.
     pace: Pace<Key>,
     statuses: Queue<PolicyId>,
+    /// Bounds how often a status is written of which only numbers and texts change.
+    spacing: Spacing<PolicyId>,
     pod_writes: JoinSet<(Key, Result<Written, WriteError>)>,
     status_writes: JoinSet<(PolicyId, Result<Observed, WriteError>)>,
     /// Policies whose status waits for pods to settle, and since when.
@@ -131,6 +133,7 @@ impl Reconciler {
             pods: Queue::new(),
             pace: Pace::new(),
             statuses: Queue::new(),
+            spacing: Spacing::new(),
             pod_writes: JoinSet::new(),
             status_writes: JoinSet::new(),
             unsettled: BTreeMap::new(),
@@ -271,6 +274,12 @@ impl Reconciler {
                 self.statuses.finished(&id);
                 continue;
             }
+            if let Some(turn) = self.spacing.turn(&id, now).filter(|_| status::can_wait(&slot.status, &wanted)) {
+                self.statuses.finished(&id);
+                self.statuses.push_at(&id, turn);
+                continue;
+            }
+            self.spacing.done(&id, now);
             let (client, uid) = (self.client.clone(), slot.uid.clone());
             self.status_writes.spawn(async move { (id.clone(), apply::patch_status(client, id, uid, wanted).await) });
         }

@@ -150,6 +150,35 @@ impl<K: Clone + Eq + Hash> Pace<K> {
     }
 }
 
+/// How often a key is done at most.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+/// What each key that is done again and again adds to the interval of all, so that many keys make no more load than some.
+const SHARE: Duration = Duration::from_millis(50);
+
+/// Spaces out what can wait: the first time at once, and then the less often, the more keys there are.
+#[derive(Debug)]
+pub(crate) struct Spacing<K> {
+    next: HashMap<K, Instant>,
+}
+
+impl<K: Clone + Eq + Hash> Spacing<K> {
+    pub(crate) fn new() -> Self {
+        Self { next: HashMap::new() }
+    }
+
+    /// When the key's turn comes, if not now.
+    pub(crate) fn turn(&self, key: &K, now: Instant) -> Option<Instant> {
+        self.next.get(key).copied().filter(|next| *next > now)
+    }
+
+    /// The key is done now.
+    pub(crate) fn done(&mut self, key: &K, now: Instant) {
+        self.next.retain(|_, next| *next > now);
+        let others = u32::try_from(self.next.len()).unwrap_or(u32::MAX);
+        self.next.insert(key.clone(), now + SHARE.saturating_mul(others.saturating_add(1)).max(LEAST_INTERVAL));
+    }
+}
+
 /// Doubles from half a second up to a minute.
 pub(crate) fn wait(failures: u32) -> Duration {
     FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_WAIT)
@@ -220,6 +249,32 @@ mod tests {
         assert_eq!(pace.take(&"a", now), Err(now + WINDOW));
         assert_eq!(pace.take(&"b", now), Ok(()), "others do not wait");
         assert_eq!(pace.take(&"a", now + WINDOW), Ok(()));
+    }
+
+    #[test]
+    fn a_few_keys_are_done_once_a_second() {
+        let (mut spacing, now) = (Spacing::new(), Instant::now());
+        assert_eq!(spacing.turn(&"a", now), None, "the first time at once");
+        spacing.done(&"a", now);
+        assert_eq!(spacing.turn(&"a", now), Some(now + LEAST_INTERVAL));
+        assert_eq!(spacing.turn(&"b", now), None, "others do not wait");
+        assert_eq!(spacing.turn(&"a", now + LEAST_INTERVAL), None);
+    }
+
+    #[test]
+    fn many_keys_together_make_no_more_than_twenty_a_second() {
+        let (mut spacing, start) = (Spacing::new(), Instant::now());
+        let mut done = 0;
+        for step in 0..60_000 {
+            let now = start + Duration::from_millis(step);
+            for key in 0..200 {
+                if spacing.turn(&key, now).is_none() {
+                    spacing.done(&key, now);
+                    done += 1;
+                }
+            }
+        }
+        assert!((60 * 10..=60 * 20 + 200).contains(&done), "{done}");
     }
 
     #[test]

@@ -65,6 +65,14 @@ pub(crate) fn of<'a>(
     }
 }
 
+/// Whether a status may stand for a moment in place of another: what people wait for is the same in both.
+pub(crate) fn can_wait(present: &PodPolicyStatus, wanted: &PodPolicyStatus) -> bool {
+    let state = |status: &PodPolicyStatus| -> Vec<_> {
+        status.conditions.iter().map(|Condition { type_, status, reason, .. }| (type_.clone(), status.clone(), reason.clone())).collect()
+    };
+    present.observed_generation == wanted.observed_generation && present.admission == wanted.admission && state(present) == state(wanted)
+}
+
 /// A condition without its times.
 struct Verdict {
     kind: ConditionType,
@@ -368,4 +376,42 @@ fn to_conditions(mut verdicts: Vec<Verdict>, slot: &PolicySlot, now: Timestamp) 
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use podpolicy_api::{AdmissionBackend, AdmissionStatus};
+
+    use super::*;
+
+    #[test]
+    fn numbers_and_texts_can_wait_and_nothing_else() {
+        let condition = |status: &str, reason: &str, message: &str| Condition {
+            type_: "Ready".into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: message.into(),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            observed_generation: Some(1),
+        };
+        let admission = |generation| AdmissionStatus { backend: AdmissionBackend::Native, generation, message: None };
+        let present = PodPolicyStatus {
+            observed_generation: Some(1),
+            conditions: vec![condition("False", "Progressing", "3 of 5 pods")],
+            admission: Some(admission(1)),
+            ..PodPolicyStatus::default()
+        };
+        let waits = |change: &dyn Fn(&mut PodPolicyStatus)| {
+            let mut wanted = present.clone();
+            change(&mut wanted);
+            can_wait(&present, &wanted)
+        };
+        assert!(waits(&|status| status.pods = Some(PodCounts { matched: 1, ..PodCounts::default() })));
+        assert!(waits(&|status| status.conditions = vec![condition("False", "Progressing", "4 of 5 pods")]));
+        assert!(!waits(&|status| status.conditions = vec![condition("True", "Progressing", "3 of 5 pods")]));
+        assert!(!waits(&|status| status.conditions = vec![condition("False", "WriteFailed", "3 of 5 pods")]));
+        assert!(!waits(&|status| status.conditions.clear()));
+        assert!(!waits(&|status| status.observed_generation = Some(2)));
+        assert!(!waits(&|status| status.admission = Some(admission(2))));
+    }
 }
