@@ -274,7 +274,9 @@ impl Reconciler {
                 self.statuses.finished(&id);
                 continue;
             }
-            if let Some(turn) = self.spacing.turn(&id, now).filter(|_| status::can_wait(&slot.status, &wanted)) {
+            if status::can_wait(&slot.status, &wanted)
+                && let Some(turn) = self.spacing.turn(&id, now)
+            {
                 self.statuses.finished(&id);
                 self.statuses.push_at(&id, turn);
                 continue;
