@@ -1,7 +1,7 @@
 //! The two objects of a unit.
 
 use k8s_openapi::api::admissionregistration::v1::{
-    JSONPatch, MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingAdmissionPolicyBindingSpec,
+    JSONPatch, MatchCondition, MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingAdmissionPolicyBindingSpec,
     MutatingAdmissionPolicySpec, Mutation, NamedRuleWithOperations, Variable,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -66,6 +66,11 @@ impl Content {
                     ]),
                     ..MatchResources::default()
                 }),
+                // What reports write to the status of policies is none of its concern, only who asks whether it is in force.
+                match_conditions: Some(vec![MatchCondition {
+                    name: "pods-and-questions".to_owned(),
+                    expression: r#"request.resource.resource == "pods" || request.dryRun"#.to_owned(),
+                }]),
                 mutations: Some(vec![Mutation {
                     patch_type: "JSONPatch".to_owned(),
                     json_patch: Some(JSONPatch { expression: Some(expression) }),
