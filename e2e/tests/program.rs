@@ -445,7 +445,7 @@ fn help_lists_every_flag_with_its_default_and_its_variable() -> anyhow::Result<(
     flags.sort_unstable();
     let mut seen = Vec::new();
     for flag in flags {
-        let (name, rest) = flag.split_once(' ').context("each flag has a value")?;
+        let (name, rest) = flag.split_once(char::is_whitespace).context("each flag has a text")?;
         seen.push(name);
         let variable = format!("[env: PODPOLICY_{}=]", name.replace('-', "_").to_uppercase());
         let expected = match name {
@@ -466,6 +466,7 @@ fn help_lists_every_flag_with_its_default_and_its_variable() -> anyhow::Result<(
         "context",
         "exclude-namespaces",
         "kubeconfig",
+        "leader-elect",
         "log",
         "log-format",
         "metrics-address",

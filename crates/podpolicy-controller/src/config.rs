@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use podpolicy_admission::webhook;
 use podpolicy_engine::{Exec, KUBERNETES_NAMESPACES, PolicyKind, Settings};
 
+use crate::Election;
+
 /// The namespaces of Kubernetes itself, in which no ClusterPodPolicy acts by default.
 pub const DEFAULT_EXCLUDED_NAMESPACES: [&str; 3] = KUBERNETES_NAMESPACES;
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub admission: AdmissionMode,
     /// The webhook; none where API servers could not reach it.
     pub webhook: Option<webhook::Options>,
+    /// What decides which of several operators acts; none where there is only one.
+    pub election: Option<Election>,
 }
 
 /// How pods are given their settings when they are created.
@@ -58,6 +62,7 @@ impl Default for Config {
             protected_keys: BTreeSet::new(),
             admission: AdmissionMode::None,
             webhook: None,
+            election: None,
         }
     }
 }

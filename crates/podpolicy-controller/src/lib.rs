@@ -7,6 +7,7 @@ mod admission;
 mod apply;
 mod config;
 mod health;
+mod leadership;
 mod metrics;
 mod observe;
 mod projection;
@@ -19,6 +20,7 @@ mod world;
 
 pub use config::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Watched};
 pub use health::Health;
+pub use leadership::{Election, ElectionTimes};
 pub use metrics::Metrics;
 pub use reconcile::{RunError, run};
 pub use serve::{ServeError, serve};

@@ -20,6 +20,7 @@ use crate::{
     admission::Admission,
     apply::{self, WriteError, Written},
     health::HEARTBEAT,
+    leadership::Leadership,
     metrics::Writes,
     observe::{self, Key, Observation, Observed},
     retry::{Pace, Queue, Spacing},
@@ -45,7 +46,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why the operator stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A watch, a write or the task for creation panicked: a defect. The process must be started again.
+    /// A watch, a write, the election or a task for creation panicked: a defect. The process must be started again.
     #[error("a task of the operator panicked: {0}")]
     Panicked(#[from] JoinError),
     /// The watches ended, which they never should. The process must be started again.
@@ -65,13 +66,16 @@ pub async fn run(
     let (sender, mut observations) = mpsc::channel(OBSERVATIONS);
     let mut watches = observe::start(&client, &sources, &sender);
     drop(sender);
-    let mut admission = Admission::start(&client, &config);
+    let mut leadership = Leadership::run_for(&client, config.election.clone());
+    // Whatever the rest believes, nothing is written once another may lead.
+    let client = leadership.guard(client);
+    let mut admission = Admission::start(&client, &config, leadership.leading());
     let mut reconciler = Reconciler::new(client, config, metrics, &sources);
     reconciler.world.admission_changed(admission.state());
     let mut stop = std::pin::pin!(stop);
     loop {
         let now = Instant::now();
-        let is_synced = reconciler.step(now);
+        let is_synced = reconciler.step(now, leadership.leads());
         health.beat(now, is_synced);
         if let Some(program) = reconciler.world.take_new_program() {
             admission.send(program);
@@ -89,12 +93,15 @@ pub async fn run(
                 changed?;
                 reconciler.world.admission_changed(admission.state());
             }
+            changed = leadership.changed() => changed?,
             Some(Err(panic)) = watches.join_next() => return Err(panic.into()),
             () = tokio::time::sleep_until(wake.into()) => {}
         }
     }
     watches.abort_all();
+    drop(admission);
     reconciler.finish().await;
+    leadership.resign().await;
     Ok(())
 }
 
@@ -151,7 +158,7 @@ impl Reconciler {
 
     /// Decides what changed and starts the writes that are due. Nothing is decided before everything was seen once. Returns
     /// whether it was.
-    fn step(&mut self, now: Instant) -> bool {
+    fn step(&mut self, now: Instant, leads: bool) -> bool {
         if !self.was_synced {
             if !self.world.is_synced() {
                 self.tell_who_waits(now);
@@ -162,9 +169,11 @@ impl Reconciler {
             tracing::info!(pods, policies, "listed everything; reconciling");
         }
         self.plan();
-        self.start_pod_writes(now);
-        self.schedule_statuses(now);
-        self.start_status_writes(now);
+        if leads {
+            self.start_pod_writes(now);
+            self.schedule_statuses(now);
+            self.start_status_writes(now);
+        }
         self.measure();
         true
     }

@@ -1,6 +1,14 @@
 //! `podpolicy run`: the operator, until SIGTERM or SIGINT.
 
-use std::{collections::BTreeSet, net::SocketAddr, num::NonZeroU16, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    net::SocketAddr,
+    num::NonZeroU16,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -9,7 +17,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use podpolicy_admission::webhook::{self, Certificates, Endpoint};
-use podpolicy_controller::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Health, Metrics, Watched, serve};
+use podpolicy_controller::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Election, ElectionTimes, Health, Metrics, Watched, serve};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::logging::{self, LogFormat};
@@ -64,6 +72,11 @@ pub(crate) struct Arguments {
     /// How many writes to pods may be under way at once
     #[arg(long, env = "PODPOLICY_CONCURRENCY", value_name = "NUMBER", default_value = "32")]
     concurrency: NonZeroU16,
+
+    /// Share the work with other replicas: the one that holds the Lease podpolicy in the operator's own namespace writes, all answer the
+    /// webhook [default: this one is alone and writes]
+    #[arg(long, env = "PODPOLICY_LEADER_ELECT")]
+    leader_elect: bool,
 
     /// Where /healthz, /readyz and /metrics are served; port 0 takes a free one, an empty value none
     #[arg(long, env = "PODPOLICY_METRICS_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
@@ -205,6 +218,7 @@ fn config(arguments: Arguments) -> Result<Config> {
     let namespaces = given(arguments.namespaces.clone());
     let watched = if namespaces.is_empty() { Watched::Cluster } else { Watched::Namespaces(namespaces) };
     let webhook = webhook(&arguments, &watched)?;
+    let election = arguments.leader_elect.then(|| election(arguments.own_namespace.clone()));
     let mut excluded_namespaces = given(arguments.exclude_namespaces);
     if excluded_namespaces.is_empty() {
         excluded_namespaces.extend(DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned));
@@ -219,7 +233,22 @@ fn config(arguments: Arguments) -> Result<Config> {
         protected_keys: given(arguments.protect_keys),
         admission: arguments.admission.into(),
         webhook,
+        election,
     })
+}
+
+/// The Lease in the operator's own namespace. In a pod the name of the host is the pod's; a container that is started again is another
+/// candidate.
+fn election(namespace: String) -> Election {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // A hasher of the standard library starts from random keys.
+    let random = RandomState::new().build_hasher().finish();
+    Election {
+        namespace,
+        name: "podpolicy".to_owned(),
+        identity: format!("{}_{random:016x}", host.trim()),
+        times: ElectionTimes::default(),
+    }
 }
 
 async fn client(arguments: &Arguments) -> Result<Client> {

@@ -24,9 +24,7 @@ pub(crate) struct Desk {
     pub(crate) options: Options,
     pub(crate) address: std::net::SocketAddr,
     pub(crate) programs: watch::Sender<Option<Arc<Program>>>,
-    pub(crate) wanted: watch::Sender<bool>,
     pub(crate) state: watch::Receiver<State>,
-    leads: watch::Sender<bool>,
     server: JoinSet<()>,
     leader: JoinSet<()>,
 }
@@ -42,13 +40,11 @@ impl Desk {
         let (programs, receiver) = watch::channel(None);
         let (address, serving) = serve(client.clone(), &options, receiver.clone(), std::future::pending()).await?;
         options.endpoint = Endpoint::url(&format!("https://{address}"))?;
-        let (leads, leading) = watch::channel(true);
-        let (wanted, wanting) = watch::channel(true);
         let (sender, state) = watch::channel(State::default());
         let (mut server, mut leader) = (JoinSet::new(), JoinSet::new());
         server.spawn(async move { serving.await.expect("the webhook can be served") });
-        leader.spawn(maintain(client.clone(), options.clone(), receiver, leading, wanting, sender));
-        Ok(Self { client, options, address, programs, wanted, state, leads, server, leader })
+        leader.spawn(maintain(client.clone(), options.clone(), receiver, sender));
+        Ok(Self { client, options, address, programs, state, server, leader })
     }
 
     /// Puts a program in force, and waits until the API server knows.
@@ -98,7 +94,6 @@ impl Desk {
 
     /// Ends the upkeep, as a crash would.
     pub(crate) async fn abdicate(&mut self) {
-        self.leads.send_replace(false);
         self.leader.shutdown().await;
     }
 

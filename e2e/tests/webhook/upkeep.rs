@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebho
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
-use podpolicy_admission::webhook::Certificates;
+use podpolicy_admission::webhook::{self, Certificates};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::{TestNamespace, shared};
 use serde_json::json;
@@ -108,10 +108,10 @@ async fn what_is_right_is_left_alone() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn configuration_goes_with_the_last_policy_and_when_it_is_not_wanted() -> anyhow::Result<()> {
+async fn configuration_goes_with_the_last_policy_and_when_it_is_removed() -> anyhow::Result<()> {
     let plane = shared().await;
     let namespace = TestNamespace::create(&plane.config(), "gone").await?;
-    let desk = Desk::open(plane.client(), namespace.name(), |_| {}).await?;
+    let mut desk = Desk::open(plane.client(), namespace.name(), |_| {}).await?;
     desk.decide(label_in(namespace.name())).await?;
     desk.reaches(namespace.name()).await?;
     desk.decide(program(&[])).await?;
@@ -120,14 +120,10 @@ async fn configuration_goes_with_the_last_policy_and_when_it_is_not_wanted() -> 
 
     desk.decide(label_in(namespace.name())).await?;
     desk.reaches(namespace.name()).await?;
-    desk.wanted.send_replace(false);
-    eventually("the configuration to go", DEADLINE, async || {
-        let live = desk.configuration().await?;
-        Ok(Seen::when(live.is_none(), live))
-    })
-    .await?;
-    desk.wanted.send_replace(true);
-    desk.reaches(namespace.name()).await?;
+    desk.abdicate().await;
+    webhook::remove(plane.client(), &desk.options.name).await?;
+    assert!(desk.configuration().await?.is_none());
+    desk.spares(namespace.name()).await?;
     desk.close().await
 }
 

@@ -95,39 +95,10 @@ impl From<FilesError> for UpkeepError {
     }
 }
 
-/// Keeps Secret and configuration right as long as this replica leads and the webhook is wanted; takes the configuration away when it
-/// leads and the webhook is not wanted. Ends only when a sender is gone.
-pub async fn maintain(
-    client: Client,
-    options: Options,
-    programs: Programs,
-    mut leads: watch::Receiver<bool>,
-    mut wanted: watch::Receiver<bool>,
-    state: watch::Sender<State>,
-) {
-    loop {
-        state.send_replace(State::default());
-        if leads.wait_for(|leads| *leads).await.is_err() {
-            return;
-        }
-        let is_wanted = *wanted.borrow_and_update();
-        let work = async {
-            if is_wanted {
-                Upkeep::new(&client, &options, programs.clone(), &state).run().await;
-            } else {
-                remove_until_done(&client, &options.name, &state).await;
-                std::future::pending::<()>().await;
-            }
-        };
-        let goes_on = tokio::select! {
-            () = work => false,
-            changed = leads.wait_for(|leads| !*leads) => changed.is_ok(),
-            changed = wanted.wait_for(|wanted| *wanted != is_wanted) => changed.is_ok(),
-        };
-        if !goes_on {
-            return;
-        }
-    }
+/// Keeps Secret and configuration right. It never ends; the replica that no longer leads drops it.
+pub async fn maintain(client: Client, options: Options, programs: Programs, state: watch::Sender<State>) {
+    state.send_replace(State::default());
+    Upkeep::new(&client, &options, programs, &state).run().await;
 }
 
 /// Whether API servers have been told of the operator's webhook, as far as can be seen.
@@ -151,16 +122,6 @@ pub async fn remove(client: Client, name: &str) -> Result<(), UpkeepError> {
             Err(UpkeepError::Call { error, .. }) if code(&error) == Some(409) && tries < REMOVAL_TRIES => {}
             done => return done,
         }
-    }
-}
-
-async fn remove_until_done(client: &Client, name: &str, state: &watch::Sender<State>) {
-    let mut wait = Duration::from_secs(1);
-    while let Err(error) = remove(client.clone(), name).await {
-        tracing::warn!(%error, "could not take the webhook's configuration away");
-        state.send_modify(|state| state.problem = Some(error.to_string()));
-        sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Pods right from birth: the switch between the two backends, and what the loop learns of them. What pods are given is
 //! `podpolicy-admission`'s business; here it is brought to the API server.
 //!
-//! Everything here runs beside the loop, which never waits for it: programs go in, states come out.
+//! Everything here runs beside the loop, which never waits for it: programs go in, states come out. The webhook is served on every replica;
+//! all else is done by the one that leads.
 
 mod compiled;
 mod failures;
@@ -10,6 +11,7 @@ mod native;
 mod objects;
 mod probe;
 mod scope;
+mod serving;
 mod standing;
 mod steps;
 mod versions;
@@ -28,6 +30,7 @@ use tokio::{
 
 use crate::{Config, config::AdmissionMode};
 
+use serving::Serving;
 use standing::Standings;
 pub(crate) use standing::{AdmissionState, AtCreation, Problem, Progress};
 
@@ -42,28 +45,33 @@ const ASK_AGAIN: Duration = Duration::from_mins(5);
 /// How long to wait before an API server that did not answer is asked again.
 const ASK_SOON: Duration = Duration::from_secs(5);
 
-/// The task that gives pods their settings when they are created. It ends when this is dropped. With several operators only the one that
-/// leads may start it.
+/// The tasks that give pods their settings when they are created. They end when this is dropped.
 pub(crate) struct Admission {
     programs: watch::Sender<Option<Arc<Program>>>,
     states: watch::Receiver<Arc<AdmissionState>>,
-    task: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Admission {
-    pub(crate) fn start(client: &Client, config: &Config) -> Self {
+    /// `leading` says whether this operator may write.
+    pub(crate) fn start(client: &Client, config: &Config, leading: watch::Receiver<bool>) -> Self {
         let (programs, received) = watch::channel(None);
         let first = match config.admission {
             AdmissionMode::None => AdmissionState::Off,
             AdmissionMode::Auto | AdmissionMode::Native | AdmissionMode::Webhook => AdmissionState::Starting,
         };
         let (sender, states) = watch::channel(Arc::new(first));
-        let webhook = Webhook { options: config.webhook.clone(), name: config.webhook_name() };
-        let context =
-            Context { webhook, client: client.clone(), scope: scope::Scope::of(&config.watched), programs: received, states: sender };
-        let mut task = JoinSet::new();
-        task.spawn(run(config.admission, context));
-        Self { programs, states, task }
+        let (name, scope) = (config.webhook_name(), scope::Scope::of(&config.watched));
+        let mut tasks = JoinSet::new();
+        let (told, serving) = watch::channel(Serving::default());
+        if let Some(options) = config.webhook.clone() {
+            let need = serving::Need { mode: config.admission, client: client.clone(), configuration: name.clone() };
+            tasks.spawn(serving::keep(need, options, received.clone(), told));
+        }
+        let webhook = Webhook { options: config.webhook.clone(), name };
+        let context = Context { client: client.clone(), webhook, serving, scope, programs: received, states: sender };
+        tasks.spawn(run(config.admission, leading, context));
+        Self { programs, states, tasks }
     }
 
     /// Passes on a program that was made anew.
@@ -76,12 +84,12 @@ impl Admission {
         Arc::clone(&self.states.borrow_and_update())
     }
 
-    /// Waits until the state is another, or the task panicked.
+    /// Waits until the state is another, or a task panicked.
     pub(crate) async fn changed(&mut self) -> Result<(), JoinError> {
         loop {
             tokio::select! {
                 Ok(()) = self.states.changed() => return Ok(()),
-                Some(ended) = self.task.join_next() => ended?,
+                Some(ended) = self.tasks.join_next() => ended?,
                 else => std::future::pending::<()>().await,
             }
         }
@@ -92,6 +100,8 @@ impl Admission {
 struct Context {
     client: Client,
     webhook: Webhook,
+    /// Whether this operator answers the webhook.
+    serving: watch::Receiver<Serving>,
     /// The objects that are the operator's to write and to remove.
     scope: scope::Scope,
     /// The programs, as they are made.
@@ -134,10 +144,23 @@ fn choose(mode: AdmissionMode, is_served: bool) -> Backend {
     }
 }
 
-async fn run(mode: AdmissionMode, mut ctx: Context) {
+/// Keeps one backend right, as long as this operator leads.
+async fn run(mode: AdmissionMode, mut leading: watch::Receiver<bool>, mut ctx: Context) {
+    if mode == AdmissionMode::None {
+        ctx.tell(AdmissionState::Off);
+    }
+    while leading.wait_for(|leads| *leads).await.is_ok() {
+        tokio::select! {
+            () = lead(mode, &mut ctx) => return,
+            lost = leading.wait_for(|leads| !*leads) => if lost.is_err() { return },
+        }
+        ctx.tell(AdmissionState::Starting);
+    }
+}
+
+/// Keeps one backend right. Ends when there is nothing left to do, once and for all.
+async fn lead(mode: AdmissionMode, ctx: &mut Context) {
     let mut told = None;
-    // A webhook that is served until the native backend stands.
-    let mut serving = JoinSet::new();
     loop {
         let is_served = match is_native_served(&ctx.client).await {
             Ok(is_served) => is_served,
@@ -154,19 +177,16 @@ async fn run(mode: AdmissionMode, mut ctx: Context) {
         match backend {
             // Ends when the API server no longer serves it.
             Backend::Native => {
-                let Webhook { options, name } = ctx.webhook.clone();
                 let mut retiring = JoinSet::new();
-                retiring.spawn(webhook::retire(ctx.client.clone(), options, name, ctx.programs.clone(), ctx.states.subscribe()));
-                native::run(&mut ctx).await;
+                retiring.spawn(webhook::retire(ctx.client.clone(), ctx.webhook.name.clone(), ctx.states.subscribe()));
+                native::run(ctx).await;
             }
             // Ends when it is time to ask again what the API server serves.
             Backend::Webhook => {
                 let options = ctx.webhook.options.clone();
-                drop(std::mem::take(&mut serving));
-                serving = webhook::run(&mut ctx, options.as_ref(), is_served, mode == AdmissionMode::Auto).await;
+                webhook::run(ctx, options.as_ref(), is_served, mode == AdmissionMode::Auto).await;
             }
             Backend::None => {
-                ctx.tell(AdmissionState::Off);
                 if is_served {
                     write::remove_all(&ctx.client, &ctx.scope).await;
                 }

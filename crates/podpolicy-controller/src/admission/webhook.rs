@@ -1,5 +1,5 @@
-//! The webhook as a backend: served, told to API servers, and taken away again when the native backend has taken over. What it answers
-//! and how it is kept is `podpolicy-admission`'s business.
+//! The webhook as a backend: told to API servers, and taken away again when the native backend has taken over. What it answers and how it
+//! is kept is `podpolicy-admission`'s business.
 
 use std::{
     collections::HashMap,
@@ -10,46 +10,44 @@ use std::{
 use podpolicy_admission::webhook::{self, Options, State};
 use podpolicy_api::AdmissionBackend;
 use podpolicy_engine::{Policy, PolicyId, Program};
-use tokio::{
-    sync::watch,
-    task::{JoinError, JoinSet},
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     Context, HAND_OVER,
+    serving::Serving,
     standing::{AdmissionState, Problem, Progress, Standing, Standings},
     write,
 };
 
-/// How long the webhook still answers after its configuration is gone.
-const AFTERLIFE: Duration = Duration::from_secs(10);
 /// How often the native backend looks whether somebody has told API servers of the webhook again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// How long to wait before it is served again after it could not be, or before the API server is asked again what it serves.
+/// How long to wait before the API server is asked again what it serves.
 const AGAIN: Duration = Duration::from_mins(5);
 
-/// Serves the webhook and keeps it right. Ends when the native backend is to take over because the API server has come to serve it, or
-/// after a while when there is nothing to serve. The server goes on as long as what is returned is kept.
-pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_served: bool, may_become_native: bool) -> JoinSet<()> {
-    let Some(options) = options else { return stay_stuck(ctx, Problem::NotReachable).await };
-    let mut serving = match serve(ctx.client.clone(), options, ctx.programs.clone()).await {
-        Ok(serving) => serving,
-        Err(error) => return stay_stuck(ctx, Problem::Failing(error.to_string())).await,
+/// Keeps the webhook right that this operator serves. Ends when the native backend is to take over because the API server has come to serve
+/// it, or after a while when API servers could not reach the webhook.
+pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_served: bool, may_become_native: bool) {
+    let Some(options) = options else {
+        ctx.tell(AdmissionState::On(Standings::stuck(AdmissionBackend::Webhook, Problem::NotReachable)));
+        return tokio::time::sleep(AGAIN).await;
     };
     let mut upkeep = JoinSet::new();
-    // With several operators these are for the one that leads to say.
-    let (_leads, leading) = watch::channel(true);
-    let (_wanted, wanting) = watch::channel(true);
     let (sender, mut states) = watch::channel(State::default());
-    upkeep.spawn(webhook::maintain(ctx.client.clone(), options.clone(), ctx.programs.clone(), leading, wanting, sender));
     let mut is_native_gone = !is_native_served;
     let mut ask_at = Instant::now() + AGAIN;
     loop {
         let now = Instant::now();
+        let serving = ctx.serving.borrow_and_update().clone();
+        if serving == Serving::Yes && upkeep.is_empty() {
+            upkeep.spawn(webhook::maintain(ctx.client.clone(), options.clone(), ctx.programs.clone(), sender.clone()));
+        }
         let state = states.borrow_and_update().clone();
         let program = ctx.programs.borrow_and_update().clone();
-        let standings = standings(&state, program.as_deref(), now);
-        let is_settled = program.is_some() && standings.are_all_in_force();
+        let standings = match serving {
+            Serving::Failed(message) => Standings::stuck(AdmissionBackend::Webhook, Problem::Failing(message)),
+            Serving::Yes | Serving::No => standings(&state, program.as_deref(), now),
+        };
+        let is_settled = program.is_some() && standings.problem.is_none() && standings.are_all_in_force();
         ctx.tell(AdmissionState::On(standings));
         if is_settled && !is_native_gone {
             write::remove_all(&ctx.client, &ctx.scope).await;
@@ -58,7 +56,7 @@ pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_
         if may_become_native && now >= ask_at {
             ask_at = now + AGAIN;
             if super::is_native_served(&ctx.client).await.unwrap_or_default() {
-                return serving;
+                return;
             }
         }
         let wake = settles_at(&state).filter(|at| *at > now).map_or(ask_at, |at| at.min(ask_at));
@@ -68,50 +66,20 @@ pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_
                 std::future::pending::<()>().await;
             },
             _ = states.changed() => {}
-            Some(ended) = join_either(&mut serving, &mut upkeep) => {
-                if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
-                    std::panic::resume_unwind(panic);
-                }
-                return stay_stuck(ctx, Problem::Failing("the webhook can no longer be served".to_owned())).await;
-            }
+            Ok(()) = ctx.serving.changed() => {}
+            Some(Err(error)) = upkeep.join_next() => if let Ok(panic) = error.try_into_panic() {
+                std::panic::resume_unwind(panic);
+            },
             () = tokio::time::sleep_until(wake.into()) => {}
         }
     }
 }
 
-/// Says what is in the way, and waits before it is looked at again.
-async fn stay_stuck(ctx: &Context, problem: Problem) -> JoinSet<()> {
-    ctx.tell(AdmissionState::On(Standings::stuck(AdmissionBackend::Webhook, problem)));
-    tokio::time::sleep(AGAIN).await;
-    JoinSet::new()
-}
-
-/// The next task of either set that ends.
-async fn join_either(one: &mut JoinSet<()>, other: &mut JoinSet<()>) -> Option<Result<(), JoinError>> {
-    tokio::select! {
-        Some(ended) = one.join_next() => Some(ended),
-        Some(ended) = other.join_next() => Some(ended),
-        else => None,
-    }
-}
-
-/// Lets a webhook that an earlier operator has told API servers of go on until the native backend stands, and takes it away then. Looks again from
+/// Takes away a webhook that an earlier operator has told API servers of, once the native backend stands. Looks again from
 /// time to time: an operator that is still there while this one starts could bring it back.
-pub(super) async fn retire(
-    client: kube::Client,
-    options: Option<Options>,
-    name: String,
-    programs: webhook::Programs,
-    mut states: watch::Receiver<Arc<AdmissionState>>,
-) {
+pub(super) async fn retire(client: kube::Client, name: String, mut states: watch::Receiver<Arc<AdmissionState>>) {
     loop {
         if webhook::is_configured(&client, &name).await {
-            let unserved =
-                |error: &webhook::ServeError| tracing::debug!(%error, "could not serve the webhook until the API server takes over");
-            let _serving = match &options {
-                Some(options) => serve(client.clone(), options, programs.clone()).await.inspect_err(unserved).ok(),
-                None => None,
-            };
             if states.wait_for(stands).await.is_err() {
                 return;
             }
@@ -121,7 +89,6 @@ pub(super) async fn retire(
                 Ok(()) => tracing::info!("the API server itself gives pods their settings now; the webhook is no longer asked"),
                 Err(error) => tracing::warn!(%error, "could not take the webhook's configuration away; trying again"),
             }
-            tokio::time::sleep(AFTERLIFE).await;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -133,19 +100,6 @@ fn stands(state: &Arc<AdmissionState>) -> bool {
         AdmissionState::On(standings) => standings.problem.is_none() && standings.are_all_in_force(),
         AdmissionState::Starting | AdmissionState::Off => false,
     }
-}
-
-/// Serves the webhook as long as what is returned is kept.
-async fn serve(client: kube::Client, options: &Options, programs: webhook::Programs) -> Result<JoinSet<()>, webhook::ServeError> {
-    let (address, served) = webhook::serve(client, options, programs, std::future::pending()).await?;
-    tracing::info!(%address, "serving the admission webhook");
-    let mut serving = JoinSet::new();
-    serving.spawn(async move {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the webhook ended");
-        }
-    });
-    Ok(serving)
 }
 
 /// When every API server has seen the configuration as it is.
