@@ -43,7 +43,7 @@ pub fn patch<'a>(pod: &Pod, creation: &'a Creation) -> Vec<Operation<'a>> {
             operations.push(Operation::Add { path: pointer(&["metadata", map]), value: Content::Object {} });
         }
         for (key, value) in changes {
-            let path = pointer(&["metadata", map, key]);
+            let path = pointer(&["metadata", map, &escaped(key)]);
             operations.push(match value {
                 Some(value) => Operation::Add { path, value: Content::Text(value) },
                 None => Operation::Remove { path },
@@ -73,22 +73,18 @@ pub fn patch<'a>(pod: &Pod, creation: &'a Creation) -> Vec<Operation<'a>> {
     operations
 }
 
-/// The JSON pointer (RFC 6901) of these keys.
+/// The JSON pointer (RFC 6901) of these keys, which are escaped already.
 fn pointer(keys: &[&str]) -> String {
-    let mut pointer = String::with_capacity(keys.iter().map(|key| key.len() + 2).sum());
+    let mut pointer = String::with_capacity(keys.iter().map(|key| key.len() + 1).sum());
     for key in keys {
         pointer.push('/');
-        for part in key.split_inclusive(['~', '/']) {
-            match part.strip_suffix(['~', '/']) {
-                None => pointer.push_str(part),
-                Some(before) => {
-                    pointer.push_str(before);
-                    pointer.push_str(if part.ends_with('~') { "~0" } else { "~1" });
-                }
-            }
-        }
+        pointer.push_str(key);
     }
     pointer
+}
+
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// Where a container is in a pod.

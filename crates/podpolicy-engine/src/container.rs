@@ -114,7 +114,7 @@ fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind:
         return;
     }
     let current = container.probe(kind).cloned().map(defaulted);
-    let mut claims = Vec::new();
+    let mut claims = Vec::with_capacity(wishes.len());
     for (index, wanted) in wishes {
         if !scene.pod.template.always_restarts {
             let message = "pods whose restartPolicy is not Always get no probes, because a failing probe would end them; nothing to do, or narrow the selector";
@@ -215,7 +215,7 @@ fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: 
         return;
     }
     let current = container.hook(kind).cloned().map(defaulted_hook);
-    let mut claims = Vec::new();
+    let mut claims = Vec::with_capacity(wishes.len());
     for (index, wanted) in wishes {
         let too_long = || refusal::sleep(kind, wanted, grace_period);
         match refusal::hook(wanted, container, scene.settings).or_else(too_long) {
