@@ -10,4 +10,4 @@ mod namespaces;
 mod patch;
 pub mod webhook;
 
-pub use patch::patch;
+pub use patch::{Content, Operation, patch};

@@ -31,8 +31,10 @@ fn decide_alone(scene: &Scene<'_>, pod: &Pod, policy: &Arc<Policy>) -> Option<Ve
     let alone = Scene { pod, policies: vec![policy], facts: scene.facts, settings: scene.settings, settled: None };
     let record = Record::default();
     let mut ledger = Ledger::new(vec![policy]);
-    let metadata = metadata::decide(&alone, &Own::of(pod, &record, &BTreeSet::new()), &record, &mut ledger);
+    let own = Own::of(pod, &record, &BTreeSet::new());
+    let metadata = metadata::decide(&alone, &own, &record, &mut ledger);
     metadata.plan(pod, &record, &mut ledger);
+    ledger.fields.extend(metadata.fields(pod, &record));
     container::decide(&alone, &record, &mut ledger);
     let changes: Vec<_> = ledger.fields.iter().filter(|field| !field.done).cloned().collect();
     for change in changes {

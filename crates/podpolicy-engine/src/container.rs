@@ -7,7 +7,7 @@ use podpolicy_api::{FindingReason, LifecycleHandler, Precedence, Probe};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Container, Field, FieldOutcome, HookKind, ProbeKind, Record, Source, Value,
+    Container, Field, FieldOutcome, HookKind, Policy, ProbeKind, Record, Source, Value,
     decide::{Ledger, Scene},
     glob,
     pod::DEFAULT_GRACE_PERIOD,
@@ -80,15 +80,11 @@ fn own_hooks<'a>(scene: &Scene<'a>, record: &Record) -> Vec<(&'a str, HookKind, 
 }
 
 fn report_missing_containers(scene: &Scene<'_>, ledger: &mut Ledger<'_>) {
-    let containers = &scene.pod.template.containers;
     for (index, policy) in scene.policies.iter().enumerate() {
-        let names: BTreeSet<_> = policy.container_rules().iter().flat_map(|rule| &rule.names).collect();
-        for name in names {
-            let matching: Vec<_> = containers.iter().filter(|container| glob::matches(name, &container.name)).collect();
-            if matching.iter().any(|container| container.is_eligible()) {
-                continue;
-            }
-            let message = if matching.is_empty() {
+        let names = policy.container_rules().iter().flat_map(|rule| &rule.names);
+        let missing: BTreeSet<_> = names.filter(|name| !named(scene, name).any(Container::is_eligible)).collect();
+        for name in missing {
+            let message = if named(scene, name).next().is_none() {
                 format!("no container of the pod is named {name}; correct the name, or narrow the selector")
             } else {
                 format!("only ordinary init containers are named {name}, which get no probes or hooks; name an application container")
@@ -98,42 +94,55 @@ fn report_missing_containers(scene: &Scene<'_>, ledger: &mut Ledger<'_>) {
     }
 }
 
+/// The containers of the pod whose names match the glob.
+fn named<'a>(scene: &Scene<'a>, glob: &'a str) -> impl Iterator<Item = &'a Container> {
+    scene.pod.template.containers.iter().filter(move |container| glob::matches(glob, &container.name))
+}
+
+/// What policies say of one setting, in their order.
+fn wishes<'a, T>(scene: &Scene<'a>, of: impl Fn(&'a Policy) -> Option<&'a T>) -> Vec<(usize, &'a T)> {
+    scene.policies.iter().enumerate().filter_map(|(index, &policy)| Some((index, of(policy)?))).collect()
+}
+
 fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind: ProbeKind, ledger: &mut Ledger<'_>) {
+    let wishes = wishes(scene, |policy| policy.probe(&container.name, kind));
+    if wishes.is_empty() {
+        return;
+    }
     let field = Field::Probe { container: container.name.clone(), kind };
     if scene.is_settled(&field) {
         return;
     }
-    let current = container.probe(kind).map(defaulted);
-    let mut claims = Vec::new();
-    for (index, policy) in scene.policies.iter().enumerate() {
-        let Some(wanted) = policy.probe(&container.name, kind) else { continue };
+    let current = container.probe(kind).cloned().map(defaulted);
+    let mut claims = Vec::with_capacity(wishes.len());
+    for (index, wanted) in wishes {
         if !scene.pod.template.always_restarts {
             let message = "pods whose restartPolicy is not Always get no probes, because a failing probe would end them; nothing to do, or narrow the selector";
             ledger.report(index, FindingReason::RestartPolicy, field.clone(), message);
         } else if let Some(refusal) = refusal::probe(wanted, container, scene.settings) {
             ledger.refuse(index, field.clone(), refusal);
         } else {
-            claims.push((index, wanted));
+            claims.push((index, Wanted { said: wanted, defaulted: defaulted(wanted.clone()) }));
         }
     }
     if claims.is_empty() {
         return;
     }
-    let own = own::<Probe>(record, &field, current.clone()).map(|probe| defaulted(&probe));
+    let own = own::<Probe>(record, &field, current.clone()).map(defaulted);
     if own.is_none() {
         leave_tuning_out(scene, &field, &mut claims, ledger);
     }
-    let Some(&(_, wanted)) = claims.first() else { return };
-    let policies = ledger.contest(&field, &claims, |a, b| wants_the_same(a, b), |&probe| Value::Probe(Box::new(probe.clone())));
+    let Some((_, wanted)) = claims.first() else { return };
+    let policies = ledger.contest(&field, &claims, Wanted::is_same, |wanted| Value::Probe(Box::new(wanted.said.clone())));
     let settled = settle_probe(scene, &field, &policies, wanted, own.as_ref(), ledger);
     settle(field, settled, current.as_ref(), |probe| Value::Probe(Box::new(probe)), &policies, ledger);
 }
 
 /// Where the container has no probe of its own there is nothing to tune, whether or not another policy supplies one.
-fn leave_tuning_out(scene: &Scene<'_>, field: &Field, claims: &mut Vec<(usize, &Probe)>, ledger: &mut Ledger<'_>) {
-    let supplier = claims.iter().find(|(_, probe)| probe.has_handler()).map(|&(index, _)| scene.policies[index].id().clone());
-    claims.retain(|&(index, probe)| {
-        if probe.has_handler() {
+fn leave_tuning_out(scene: &Scene<'_>, field: &Field, claims: &mut Vec<(usize, Wanted<'_>)>, ledger: &mut Ledger<'_>) {
+    let supplier = claims.iter().find(|(_, wanted)| wanted.said.has_handler()).map(|&(index, _)| scene.policies[index].id().clone());
+    claims.retain(|(index, wanted)| {
+        if wanted.said.has_handler() {
             return true;
         }
         let message = match &supplier {
@@ -143,22 +152,30 @@ fn leave_tuning_out(scene: &Scene<'_>, field: &Field, claims: &mut Vec<(usize, &
             None => "the container has no probe of its own to tune; give the policy's probe a handler (httpGet, tcpSocket, grpc or exec)"
                 .to_owned(),
         };
-        ledger.report(index, FindingReason::NoProbeToTune, field.clone(), message);
+        ledger.report(*index, FindingReason::NoProbeToTune, field.clone(), message);
         false
     });
 }
 
-/// Whether two policies want the same probe. Tuning says nothing about the numbers that it leaves out, so that they have no
-/// defaults.
-fn wants_the_same(one: &Probe, other: &Probe) -> bool {
-    if one.has_handler() && other.has_handler() { defaulted(one) == defaulted(other) } else { one == other }
+/// The probe that a policy wants.
+struct Wanted<'a> {
+    said: &'a Probe,
+    defaulted: Probe,
+}
+
+impl Wanted<'_> {
+    /// Whether two policies want the same probe. Tuning says nothing about the numbers that it leaves out, so that they have no
+    /// defaults.
+    fn is_same(&self, other: &Self) -> bool {
+        if self.said.has_handler() && other.said.has_handler() { self.defaulted == other.defaulted } else { self.said == other.said }
+    }
 }
 
 fn settle_probe(
     scene: &Scene<'_>,
     field: &Field,
     policies: &[usize],
-    wanted: &Probe,
+    Wanted { said, defaulted }: &Wanted<'_>,
     own: Option<&Probe>,
     ledger: &mut Ledger<'_>,
 ) -> Settled<Probe> {
@@ -166,17 +183,17 @@ fn settle_probe(
     let precedence = scene.policies[winner].precedence();
     let from_workload = |own: &Probe| Settled { value: own.clone(), source: Source::Workload };
     let Some(own) = own else {
-        return Settled { value: defaulted(wanted), source: by(scene, winner) };
+        return Settled { value: defaulted.clone(), source: by(scene, winner) };
     };
-    if !wanted.has_handler() {
-        let tuned = tune(own, wanted, precedence);
+    if !said.has_handler() {
+        let tuned = tune(own, said, precedence);
         if !tuned.kept.is_empty() {
             ledger.kept(policies, field, &format!("the workload declares {} itself", tuned.kept.join(", ")));
         }
         let source = if tuned.probe == *own { Source::Workload } else { by(scene, winner) };
         return Settled { value: tuned.probe, source };
     }
-    if *own == defaulted(wanted) {
+    if own == defaulted {
         return from_workload(own);
     }
     match precedence {
@@ -184,28 +201,31 @@ fn settle_probe(
             ledger.kept(policies, field, "the workload declares one itself");
             from_workload(own)
         }
-        Precedence::Policy => Settled { value: defaulted(wanted), source: by(scene, winner) },
+        Precedence::Policy => Settled { value: defaulted.clone(), source: by(scene, winner) },
     }
 }
 
 fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: HookKind, grace_period: i64, ledger: &mut Ledger<'_>) {
+    let wishes = wishes(scene, |policy| policy.hook(&container.name, kind));
+    if wishes.is_empty() {
+        return;
+    }
     let field = Field::Hook { container: container.name.clone(), kind };
     if scene.is_settled(&field) {
         return;
     }
-    let current = container.hook(kind).map(defaulted_hook);
-    let mut claims = Vec::new();
-    for (index, policy) in scene.policies.iter().enumerate() {
-        let Some(wanted) = policy.hook(&container.name, kind) else { continue };
+    let current = container.hook(kind).cloned().map(defaulted_hook);
+    let mut claims = Vec::with_capacity(wishes.len());
+    for (index, wanted) in wishes {
         let too_long = || refusal::sleep(kind, wanted, grace_period);
         match refusal::hook(wanted, container, scene.settings).or_else(too_long) {
             Some(refusal) => ledger.refuse(index, field.clone(), refusal),
-            None => claims.push((index, defaulted_hook(wanted))),
+            None => claims.push((index, defaulted_hook(wanted.clone()))),
         }
     }
     let Some((winner, wanted)) = claims.first() else { return };
     let policies = ledger.contest(&field, &claims, |a, b| a == b, |hook| Value::Hook(Box::new(hook.clone())));
-    let own = own::<LifecycleHandler>(record, &field, current.clone()).map(|hook| defaulted_hook(&hook));
+    let own = own::<LifecycleHandler>(record, &field, current.clone()).map(defaulted_hook);
     let keeps = own.as_ref().filter(|own| *own == wanted || scene.policies[*winner].precedence() == Precedence::Workload);
     let settled = match keeps {
         Some(own) => {

@@ -68,12 +68,12 @@ impl Creation {
                 (Field::GracePeriod, Value::Seconds(seconds)) => template.grace_period = *seconds,
                 (Field::Probe { container, kind }, Value::Probe(probe)) => {
                     if let Some(container) = template.container_mut(container) {
-                        *container.probe_mut(*kind) = Some((**probe).clone());
+                        *container.probe_mut(*kind) = Some(probe.clone());
                     }
                 }
                 (Field::Hook { container, kind }, Value::Hook(hook)) => {
                     if let Some(container) = template.container_mut(container) {
-                        *container.hook_mut(*kind) = Some((**hook).clone());
+                        *container.hook_mut(*kind) = Some(hook.clone());
                         container.has_lifecycle = true;
                     }
                 }
@@ -102,9 +102,7 @@ pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
     let (settings, created) = settings(pod, &mut ledger);
     let mut with_settings = old.clone();
     with_settings.created.extend(created);
-    let mut metadata = metadata::decide(&scene, &own, &with_settings, &mut ledger);
-    metadata.leave_large_annotations_out(&own, &with_settings);
-    let plan = metadata.plan(pod, &old, &mut ledger);
+    let plan = metadata::decide(&scene, &own, &with_settings, &mut ledger).plan(pod, &old, &mut ledger);
     let verdicts = ledger.into_outcome().verdicts;
     if fits(pod, &plan) {
         return Creation { verdicts, metadata: plan, settings, omitted: Omitted::Nothing };

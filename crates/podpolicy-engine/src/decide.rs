@@ -27,14 +27,12 @@ impl Scene<'_> {
         self.settled.is_some()
     }
 
-    /// Whether an earlier pass at the pod's creation has set the field.
+    /// Whether an earlier pass at the pod's creation has given the setting.
     pub(crate) fn is_settled(&self, field: &Field) -> bool {
         self.settled.is_some_and(|record| match field {
-            Field::Label(key) => record.labels.contains_key(key),
-            Field::Annotation(key) => record.annotations.contains_key(key),
             // A grace period was judged by the hooks that the workload declares, some of which are gone by now.
             Field::GracePeriod => record.created.keys().any(|path| *path == field.to_string() || path.contains("].lifecycle.")),
-            Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => {
+            Field::Label(_) | Field::Annotation(_) | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => {
                 !record.created.is_empty() && record.created.contains_key(&field.to_string())
             }
         })
@@ -58,7 +56,7 @@ pub(crate) fn decide(program: &Program, pod: &Pod) -> Outcome {
         let scene = Scene { pod, policies: enforcing, facts: program.facts(&pod.namespace), settings: program.settings(), settled: None };
         let mut ledger = Ledger::new(scene.policies.clone());
         let metadata = metadata::decide(&scene, &own, &record, &mut ledger);
-        let lost: Vec<_> = drifted.iter().filter(|field| !theirs.contains(*field) && !metadata.restores(field, &scene)).cloned().collect();
+        let lost: Vec<_> = drifted.iter().filter(|key| !theirs.contains(*key) && !metadata.restores(**key, &scene)).copied().collect();
         if lost.is_empty() {
             return conclude(&scene, &record, metadata, ledger, &audits);
         }
@@ -66,12 +64,19 @@ pub(crate) fn decide(program: &Program, pod: &Pod) -> Outcome {
     }
 }
 
-fn conclude(scene: &Scene<'_>, record: &Record, mut metadata: Metadata, mut ledger: Ledger<'_>, audits: &[&Arc<Policy>]) -> Outcome {
+fn conclude<'a>(
+    scene: &Scene<'a>,
+    record: &'a Record,
+    mut metadata: Metadata<'a>,
+    mut ledger: Ledger<'_>,
+    audits: &[&Arc<Policy>],
+) -> Outcome {
     if scene.pod.life == Life::Ended {
         metadata.keep_only_undo(record, scene.pod);
         return Outcome { metadata: metadata.plan(scene.pod, record, &mut ledger), ..Outcome::default() };
     }
     let plan = metadata.plan(scene.pod, record, &mut ledger);
+    ledger.fields.extend(metadata.fields(scene.pod, record));
     container::decide(scene, record, &mut ledger);
     let audited = audit::decide(scene, &plan, audits);
     let mut outcome = ledger.into_outcome();
@@ -150,7 +155,8 @@ impl<'a> Ledger<'a> {
         value: impl Fn(&T) -> Value,
     ) -> Vec<usize> {
         let Some(((winner, wanted), others)) = claims.split_first() else { return Vec::new() };
-        let mut agreeing = vec![*winner];
+        let mut agreeing = Vec::with_capacity(claims.len());
+        agreeing.push(*winner);
         for (loser, other) in others {
             if is_same(wanted, other) {
                 agreeing.push(*loser);

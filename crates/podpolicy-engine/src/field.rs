@@ -112,8 +112,8 @@ impl Value {
     /// The value as the API server sends it back once it is stored.
     pub(crate) fn stored(self) -> Self {
         match self {
-            Self::Probe(probe) => Self::Probe(Box::new(stored(&probe))),
-            Self::Hook(hook) => Self::Hook(Box::new(defaulted_hook(&hook))),
+            Self::Probe(probe) => Self::Probe(Box::new(stored(*probe))),
+            Self::Hook(hook) => Self::Hook(Box::new(defaulted_hook(*hook))),
             Self::Text(_) | Self::Seconds(_) => self,
         }
     }

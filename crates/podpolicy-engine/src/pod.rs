@@ -55,7 +55,7 @@ pub struct PodTemplate {
     pub containers: Vec<Container>,
 }
 
-/// A container as decisions see it.
+/// A container as decisions see it. What most containers lack is boxed: it takes little room where it is absent.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Container {
     /// The container's name.
@@ -65,17 +65,17 @@ pub struct Container {
     /// The names of its ports.
     pub port_names: Vec<String>,
     /// Its liveness probe.
-    pub liveness: Option<Probe>,
+    pub liveness: Option<Box<Probe>>,
     /// Its readiness probe.
-    pub readiness: Option<Probe>,
+    pub readiness: Option<Box<Probe>>,
     /// Its startup probe.
-    pub startup: Option<Probe>,
+    pub startup: Option<Box<Probe>>,
     /// Whether it declares a lifecycle at all, be it one without hooks.
     pub has_lifecycle: bool,
     /// Its postStart hook.
-    pub post_start: Option<LifecycleHandler>,
+    pub post_start: Option<Box<LifecycleHandler>>,
     /// Its preStop hook.
-    pub pre_stop: Option<LifecycleHandler>,
+    pub pre_stop: Option<Box<LifecycleHandler>>,
 }
 
 /// The kinds of containers.
@@ -96,7 +96,7 @@ impl PodTemplate {
 }
 
 impl Container {
-    pub(crate) fn probe_mut(&mut self, kind: ProbeKind) -> &mut Option<Probe> {
+    pub(crate) fn probe_mut(&mut self, kind: ProbeKind) -> &mut Option<Box<Probe>> {
         match kind {
             ProbeKind::Liveness => &mut self.liveness,
             ProbeKind::Readiness => &mut self.readiness,
@@ -104,7 +104,7 @@ impl Container {
         }
     }
 
-    pub(crate) fn hook_mut(&mut self, kind: HookKind) -> &mut Option<LifecycleHandler> {
+    pub(crate) fn hook_mut(&mut self, kind: HookKind) -> &mut Option<Box<LifecycleHandler>> {
         match kind {
             HookKind::PostStart => &mut self.post_start,
             HookKind::PreStop => &mut self.pre_stop,
@@ -122,17 +122,17 @@ impl Container {
     /// The probe of the given kind.
     pub fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
         match kind {
-            ProbeKind::Liveness => self.liveness.as_ref(),
-            ProbeKind::Readiness => self.readiness.as_ref(),
-            ProbeKind::Startup => self.startup.as_ref(),
+            ProbeKind::Liveness => self.liveness.as_deref(),
+            ProbeKind::Readiness => self.readiness.as_deref(),
+            ProbeKind::Startup => self.startup.as_deref(),
         }
     }
 
     /// The hook of the given kind.
     pub fn hook(&self, kind: HookKind) -> Option<&LifecycleHandler> {
         match kind {
-            HookKind::PostStart => self.post_start.as_ref(),
-            HookKind::PreStop => self.pre_stop.as_ref(),
+            HookKind::PostStart => self.post_start.as_deref(),
+            HookKind::PreStop => self.pre_stop.as_deref(),
         }
     }
 }
@@ -178,7 +178,7 @@ mod wire {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Spec {
-        restart_policy: Option<String>,
+        restart_policy: Option<RestartPolicy>,
         termination_grace_period_seconds: Option<i64>,
         init_containers: Option<Vec<Container>>,
         containers: Option<Vec<Container>>,
@@ -189,12 +189,19 @@ mod wire {
     struct Container {
         #[serde(default)]
         name: String,
-        restart_policy: Option<String>,
+        restart_policy: Option<RestartPolicy>,
         ports: Option<Vec<Port>>,
-        liveness_probe: Option<Probe>,
-        readiness_probe: Option<Probe>,
-        startup_probe: Option<Probe>,
+        liveness_probe: Option<Box<Probe>>,
+        readiness_probe: Option<Box<Probe>>,
+        startup_probe: Option<Box<Probe>>,
         lifecycle: Option<Lifecycle>,
+    }
+
+    #[derive(Deserialize)]
+    enum RestartPolicy {
+        Always,
+        #[serde(other)]
+        Other,
     }
 
     #[derive(Deserialize)]
@@ -205,20 +212,28 @@ mod wire {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Lifecycle {
-        post_start: Option<LifecycleHandler>,
-        pre_stop: Option<LifecycleHandler>,
+        post_start: Option<Box<LifecycleHandler>>,
+        pre_stop: Option<Box<LifecycleHandler>>,
     }
 
     #[derive(Default, Deserialize)]
     struct Status {
-        phase: Option<String>,
+        phase: Option<Phase>,
+    }
+
+    #[derive(Deserialize)]
+    enum Phase {
+        Succeeded,
+        Failed,
+        #[serde(other)]
+        Other,
     }
 
     impl From<Pod> for super::Pod {
         fn from(pod: Pod) -> Self {
             let Pod { metadata, spec, status } = pod;
             let annotations = metadata.annotations.unwrap_or_default();
-            let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+            let ended = matches!(status.phase, Some(Phase::Succeeded | Phase::Failed));
             let life = if metadata.deletion_timestamp.is_some() || annotations.contains_key(MIRROR_ANNOTATION) {
                 Life::Untouchable
             } else if ended {
@@ -242,15 +257,15 @@ mod wire {
     impl From<Spec> for PodTemplate {
         fn from(spec: Spec) -> Self {
             let init = spec.init_containers.unwrap_or_default().into_iter().map(|container| {
-                let kind = match container.restart_policy.as_deref() {
-                    Some("Always") => ContainerKind::Sidecar,
-                    Some(_) | None => ContainerKind::Init,
+                let kind = match container.restart_policy {
+                    Some(RestartPolicy::Always) => ContainerKind::Sidecar,
+                    Some(RestartPolicy::Other) | None => ContainerKind::Init,
                 };
                 container.into_container(kind)
             });
             let application = spec.containers.unwrap_or_default().into_iter();
             Self {
-                always_restarts: matches!(spec.restart_policy.as_deref(), None | Some("Always")),
+                always_restarts: matches!(spec.restart_policy, None | Some(RestartPolicy::Always)),
                 grace_period: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_PERIOD),
                 containers: init.chain(application.map(|container| container.into_container(ContainerKind::Application))).collect(),
             }

@@ -4,8 +4,7 @@
 use podpolicy_api::{HttpGetAction, LifecycleHandler, Precedence, Probe, Scheme};
 
 /// The probe as the API server stores it: defaults filled in.
-pub(crate) fn defaulted(probe: &Probe) -> Probe {
-    let mut probe = probe.clone();
+pub(crate) fn defaulted(mut probe: Probe) -> Probe {
     probe.initial_delay_seconds = probe.initial_delay_seconds.or(Some(0));
     // To the API server zero is not a number here, but the lack of one.
     let number = |given: Option<i32>, default| given.filter(|&number| number != 0).or(Some(default));
@@ -26,15 +25,14 @@ pub(crate) fn defaulted(probe: &Probe) -> Probe {
 }
 
 /// The probe as the API server sends it back: defaults filled in, and no delay where it is zero.
-pub(crate) fn stored(probe: &Probe) -> Probe {
+pub(crate) fn stored(probe: Probe) -> Probe {
     let mut probe = defaulted(probe);
     probe.initial_delay_seconds = probe.initial_delay_seconds.filter(|&seconds| seconds != 0);
     probe
 }
 
 /// The hook as the API server stores it: defaults filled in.
-pub(crate) fn defaulted_hook(hook: &LifecycleHandler) -> LifecycleHandler {
-    let mut hook = hook.clone();
+pub(crate) fn defaulted_hook(mut hook: LifecycleHandler) -> LifecycleHandler {
     if let Some(http) = &mut hook.http_get {
         default_http(http);
     }
@@ -60,8 +58,8 @@ pub(crate) struct Tuned {
 
 /// Changes the numbers of a container's own probe. Under `Workload` only numbers still at Kubernetes' default change.
 pub(crate) fn tune(own: &Probe, tuning: &Probe, precedence: Precedence) -> Tuned {
-    let mut tuned = Tuned { probe: defaulted(own), kept: Vec::new() };
-    let default = defaulted(&Probe::default());
+    let mut tuned = Tuned { probe: defaulted(own.clone()), kept: Vec::new() };
+    let default = defaulted(Probe::default());
     let Probe {
         http_get: _,
         tcp_socket: _,

@@ -46,6 +46,26 @@ pub struct CreatedEntry {
     pub was: Option<Json>,
 }
 
+/// An entry that is only looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct EntryRef<'a> {
+    pub(crate) by: &'a str,
+    pub(crate) value: &'a str,
+    pub(crate) was: Option<&'a str>,
+}
+
+impl<'a> From<&'a Entry> for EntryRef<'a> {
+    fn from(Entry { by, value, was }: &'a Entry) -> Self {
+        Self { by, value, was: was.as_deref() }
+    }
+}
+
+impl From<EntryRef<'_>> for Entry {
+    fn from(EntryRef { by, value, was }: EntryRef<'_>) -> Self {
+        Self { by: by.to_owned(), value: value.to_owned(), was: was.map(str::to_owned) }
+    }
+}
+
 impl Record {
     /// The record on the pod. One that cannot be read counts as none: then everything on the pod is its own.
     pub fn of(pod: &Pod) -> Self {

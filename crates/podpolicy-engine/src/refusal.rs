@@ -72,14 +72,13 @@ pub(crate) fn selector_impact(claim: &LabelClaim<'_>, facts: Option<&NamespaceFa
         return Impact::None;
     }
     let allowed = policy.rules().allow_selector_impact;
-    let carried = facts.is_some_and(|facts| facts.carried.contains(&(policy.in_record().to_owned(), key.to_owned())));
     let readers = facts.and_then(|facts| facts.readers.get(key)).map(Vec::as_slice).unwrap_or_default();
+    if readers.is_empty() && settings.unseen_selectors.is_empty() {
+        return Impact::None;
+    }
+    let carried = facts.is_some_and(|facts| facts.carried.contains(&(policy.in_record().to_owned(), key.to_owned())));
     if readers.is_empty() {
-        return if settings.unseen_selectors.is_empty() || allowed || carried {
-            Impact::None
-        } else {
-            Impact::Refused(unseen(key, settings))
-        };
+        return if allowed || carried { Impact::None } else { Impact::Refused(unseen(key, settings)) };
     }
     let refuse =
         |readers: Vec<&Reader>, rest: &str| Refusal::new(FindingReason::SelectorImpact, format!("{} on {key}; {rest}", select(&readers)));

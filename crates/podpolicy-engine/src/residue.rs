@@ -165,7 +165,7 @@ fn probes<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item 
         Some(RemainingSetting {
             kind,
             names: &rule.names,
-            value: if probe.has_handler() { stored(probe) } else { probe.clone() },
+            value: if probe.has_handler() { stored(probe.clone()) } else { probe.clone() },
             port: refusal::probe_port(probe).and_then(name),
             is_refused: refusal::probe_in_any(probe, program.settings()).is_some(),
         })
@@ -178,7 +178,7 @@ fn hooks<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item =
         Some(RemainingSetting {
             kind,
             names: &rule.names,
-            value: defaulted_hook(hook),
+            value: defaulted_hook(hook.clone()),
             port: refusal::hook_port(hook).and_then(name),
             is_refused: refusal::hook_in_any(hook, program.settings()).is_some(),
         })

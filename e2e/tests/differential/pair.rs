@@ -88,7 +88,8 @@ fn compare(world: &World, program: &Program, defaulted: Result<Json, String>, st
     let pod = Pod::deserialize(&defaulted)?;
     let creation = program.create(&pod);
     let mut predicted = defaulted.clone();
-    json_patch::patch(&mut predicted, &podpolicy_admission::patch(&pod, &creation)).context("the patch does not apply")?;
+    let patch: json_patch::Patch = serde_json::from_value(serde_json::to_value(podpolicy_admission::patch(&pod, &creation))?)?;
+    json_patch::patch(&mut predicted, &patch).context("the patch does not apply")?;
     let stored = match stored {
         Ok(stored) => comparable(stored),
         Err(refusal) => {

@@ -69,10 +69,9 @@ fn sleeps(pod: &Pod, creation: &Creation, grace_period: i64) -> Option<String> {
         return None;
     }
     pod.template.containers.iter().flat_map(|container| HookKind::ALL.map(|kind| (container, kind))).find_map(|(container, kind)| {
-        let field = Field::Hook { container: container.name.clone(), kind };
-        let given = creation.settings.iter().find_map(|setting| match &setting.value {
-            Value::Hook(hook) if setting.field == field => Some(&**hook),
-            Value::Hook(_) | Value::Text(_) | Value::Seconds(_) | Value::Probe(_) => None,
+        let given = creation.settings.iter().find_map(|setting| match (&setting.field, &setting.value) {
+            (Field::Hook { container: name, kind: of }, Value::Hook(hook)) if (name, *of) == (&container.name, kind) => Some(&**hook),
+            _ => None,
         });
         let seconds = given.or_else(|| container.hook(kind))?.sleep?.seconds;
         let fits = match kind {
@@ -80,7 +79,8 @@ fn sleeps(pod: &Pod, creation: &Creation, grace_period: i64) -> Option<String> {
             // What the workload declares may take the whole grace period.
             HookKind::PreStop => seconds < grace_period || (given.is_none() && seconds == grace_period),
         };
-        (!fits).then(|| format!("{field}: a sleep of {seconds} s does not fit into a grace period of {grace_period} s"))
+        let field = || Field::Hook { container: container.name.clone(), kind };
+        (!fits).then(|| format!("{}: a sleep of {seconds} s does not fit into a grace period of {grace_period} s", field()))
     })
 }
 

@@ -23,7 +23,7 @@ pub(super) fn of(creation: &Creation) -> Vec<String> {
     let kept = findings().filter(|(_, finding)| !finding.refused && finding.reason == FindingReason::Kept);
     let lines = refused
         .chain(kept)
-        .map(|(verdict, Finding { field, message, .. })| bounded(&format!("{}: {field}: {message}", verdict.policy.id())));
+        .map(|(verdict, Finding { field, message, .. })| bounded(format!("{}: {field}: {message}", verdict.policy.id())));
     let mut warnings: Vec<_> = room.map(str::to_owned).into_iter().chain(lines).take(MOST + 1).collect();
     if warnings.len() > MOST {
         warnings.truncate(MOST - 1);
@@ -33,16 +33,13 @@ pub(super) fn of(creation: &Creation) -> Vec<String> {
 }
 
 /// The text as a warning header takes it: short, and on one line.
-pub(super) fn bounded(text: &str) -> String {
-    let printable = text.chars().map(|character| if character.is_control() { ' ' } else { character });
-    let mut short: String = printable.clone().take(LONGEST).collect();
-    if printable.count() > LONGEST {
-        while short.chars().count() > LONGEST - 3 {
-            short.pop();
-        }
-        short.push_str("...");
+pub(super) fn bounded(text: String) -> String {
+    // Nearly every text is one as it is, which bytes tell.
+    if text.len() <= LONGEST && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        return text;
     }
-    short
+    let line = text.replace(char::is_control, " ");
+    if line.chars().nth(LONGEST).is_some() { line.chars().take(LONGEST - 3).chain("...".chars()).collect() } else { line }
 }
 
 #[cfg(test)]
@@ -56,6 +53,7 @@ mod tests {
 
     #[test]
     fn warnings_are_short_and_on_one_line() {
+        let bounded = |text: &str| bounded(text.to_owned());
         assert_eq!(bounded("a\nb\tc"), "a b c");
         assert_eq!(bounded(&"ä".repeat(256)), "ä".repeat(256));
         assert_eq!(bounded(&"ä".repeat(257)), format!("{}...", "ä".repeat(253)));
