@@ -36,6 +36,8 @@ const PODS_AT_ONCE: usize = 1000;
 const STATUS_CONCURRENCY: usize = 8;
 /// While pods are being written, a status waits this long for them to settle.
 const STATUS_INTERVAL: Duration = Duration::from_secs(3);
+/// How long no status is made after some were, in multiples of the time that it took.
+const STATUS_REST: u32 = 9;
 /// How long the watch may take to bring a pod that changed under a write.
 const WATCH_DELAY: Duration = Duration::from_secs(1);
 /// How long the first lists may take before the log says what is missing.
@@ -119,6 +121,8 @@ struct Reconciler {
     /// Bounds the writes to one pod, where somebody else writes the opposite.
     pace: Pace<Key>,
     statuses: Queue<PolicyId>,
+    /// Statuses are made no sooner, so that making them takes a small part of the time however many pods and policies there are.
+    statuses_rest: Instant,
     /// Bounds how often a status is written of which only numbers and texts change.
     spacing: Spacing<PolicyId>,
     pod_writes: JoinSet<(Key, Result<Written, WriteError>)>,
@@ -140,6 +144,7 @@ impl Reconciler {
             pods: Queue::new(),
             pace: Pace::new(),
             statuses: Queue::new(),
+            statuses_rest: Instant::now(),
             spacing: Spacing::new(),
             pod_writes: JoinSet::new(),
             status_writes: JoinSet::new(),
@@ -265,8 +270,12 @@ impl Reconciler {
     }
 
     fn start_status_writes(&mut self, now: Instant) {
+        if now < self.statuses_rest {
+            return;
+        }
+        let started = Instant::now();
         while self.status_writes.len() < STATUS_CONCURRENCY {
-            let Some(id) = self.statuses.pop(now) else { return };
+            let Some(id) = self.statuses.pop(now) else { break };
             let blindness = self.world.blindness();
             let Some((slot, pods)) = self.world.policy(&id) else {
                 self.statuses.finished(&id);
@@ -294,6 +303,8 @@ impl Reconciler {
             let (client, uid) = (self.client.clone(), slot.uid.clone());
             self.status_writes.spawn(async move { (id.clone(), apply::patch_status(client, id, uid, wanted).await) });
         }
+        let ended = Instant::now();
+        self.statuses_rest = ended + (STATUS_REST * ended.duration_since(started)).min(STATUS_INTERVAL);
     }
 
     fn status_written(&mut self, (id, result): (PolicyId, Result<Observed, WriteError>)) {
@@ -319,7 +330,8 @@ impl Reconciler {
             return now;
         }
         let settle = self.unsettled.values().min().map(|since| *since + STATUS_INTERVAL);
-        [self.pods.next_due(), self.statuses.next_due(), settle].into_iter().flatten().fold(now + HEARTBEAT, Instant::min)
+        let rest = (!self.statuses.is_idle()).then_some(self.statuses_rest).filter(|end| *end > now);
+        [self.pods.next_due(), self.statuses.next_due(), rest, settle].into_iter().flatten().fold(now + HEARTBEAT, Instant::min)
     }
 
     fn measure(&self) {
