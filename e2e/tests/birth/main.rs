@@ -8,5 +8,6 @@ mod budget;
 mod first_sight;
 mod moving;
 mod others;
+mod replicas;
 mod scope;
 mod workloads;

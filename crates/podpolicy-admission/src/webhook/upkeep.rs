@@ -101,12 +101,11 @@ pub async fn maintain(client: Client, options: Options, programs: Programs, stat
     Upkeep::new(&client, &options, programs, &state).run().await;
 }
 
-/// Whether API servers have been told of the operator's webhook, as far as can be seen.
-pub async fn is_configured(client: &Client, name: &str) -> bool {
+/// Whether API servers have been told of the operator's webhook.
+pub async fn is_configured(client: &Client, name: &str) -> Result<bool, UpkeepError> {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    call(|| format!("get MutatingWebhookConfiguration {name}"), api.get_opt(name))
-        .await
-        .is_ok_and(|live| live.is_some_and(|live| is_own(&live)))
+    let live = call(|| format!("get MutatingWebhookConfiguration {name}"), api.get_opt(name)).await?;
+    Ok(live.is_some_and(|live| is_own(&live)))
 }
 
 /// Takes the configuration away, if it is the operator's: from then on no API server asks the webhook.

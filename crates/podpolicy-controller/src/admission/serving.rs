@@ -36,23 +36,24 @@ pub(super) struct Need {
 }
 
 impl Need {
-    /// Whether API servers ask, or are about to.
-    async fn is_there(&self) -> bool {
+    /// Whether API servers ask, or are about to; none if nobody can tell.
+    async fn is_there(&self) -> Option<bool> {
         let is_chosen = match self.mode {
             AdmissionMode::Webhook => true,
-            AdmissionMode::Auto => {
-                is_native_served(&self.client).await.is_ok_and(|is_served| choose(self.mode, is_served) == Backend::Webhook)
-            }
+            AdmissionMode::Auto => choose(self.mode, is_native_served(&self.client).await.ok()?) == Backend::Webhook,
             AdmissionMode::Native | AdmissionMode::None => false,
         };
-        is_chosen || webhook::is_configured(&self.client, &self.configuration).await
+        if is_chosen {
+            return Some(true);
+        }
+        webhook::is_configured(&self.client, &self.configuration).await.ok()
     }
 }
 
 /// Serves the webhook while it is needed.
 pub(super) async fn keep(need: Need, options: Options, programs: webhook::Programs, told: watch::Sender<Serving>) {
     loop {
-        if need.is_there().await {
+        if need.is_there().await == Some(true) {
             match webhook::serve(need.client.clone(), &options, programs.clone(), std::future::pending()).await {
                 Ok((address, server)) => {
                     tracing::info!(%address, "serving the admission webhook");
@@ -75,7 +76,7 @@ async fn serve_while_needed(need: &Need, mut serving: JoinSet<Result<(), webhook
         tokio::select! {
             Some(ended) = serving.join_next() => return Serving::Failed(why(ended)),
             () = tokio::time::sleep(wait) => {
-                let is_needed = need.is_there().await;
+                let Some(is_needed) = need.is_there().await else { continue };
                 if !is_needed && !was_needed {
                     tracing::info!("the admission webhook is not needed any more");
                     return Serving::No;

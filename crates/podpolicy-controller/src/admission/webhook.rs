@@ -79,7 +79,7 @@ pub(super) async fn run(ctx: &mut Context, options: Option<&Options>, is_native_
 /// time to time: an operator that is still there while this one starts could bring it back.
 pub(super) async fn retire(client: kube::Client, name: String, mut states: watch::Receiver<Arc<AdmissionState>>) {
     loop {
-        if webhook::is_configured(&client, &name).await {
+        if webhook::is_configured(&client, &name).await.unwrap_or_default() {
             if states.wait_for(stands).await.is_err() {
                 return;
             }
