@@ -1,4 +1,6 @@
-//! What the webhook costs, asked directly over TLS, beside a handler that answers without looking, on the same stack and in the same run.
+//! What the webhook costs, asked directly over TLS, beside two handlers that give nothing, on the same stack and in the same run: `no-op` is what
+//! kube's own types make of a webhook that allows everything (it parses the question and its pod), `blind` is the floor: it reads the uid and
+//! looks at nothing else.
 //!
 //! It prints; it judges nothing. What counts is the ratio: client and server share the machine. Sizes can be set: `BENCH_REQUESTS` for each
 //! round, `BENCH_ROUNDS`.
@@ -25,6 +27,8 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, ConvertAdmissionReviewError};
 use podpolicy_admission::webhook::{
     Limits, answer,
     server::{self, Handler, PATH, Refusal},
@@ -50,16 +54,17 @@ fn main() -> anyhow::Result<()> {
     let server = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name(SERVER).enable_all().build()?;
     let client = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let keys = Keys::new()?;
-    let blind = open(&server, &keys, Blind)?;
+    let (blind, idle) = (open(&server, &keys, Blind)?, open(&server, &keys, Idle)?);
     println!("{} rounds of {} requests on each side; a body of {} bytes", sizes.rounds, sizes.requests, review().len());
-    println!("| policies | protocol | in flight | no-op p50 | p99 | CPU | webhook p50 | p99 | CPU | p50 ratio | p99 ratio |");
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("times in us as p50 / p99 / CPU of the server; ratios of p50 and p99");
+    println!("| policies | protocol | in flight | blind | no-op | webhook | webhook to no-op | webhook to blind |");
+    println!("|---|---|---|---|---|---|---|---|");
     for policies in [3, 1, 100, 1000] {
         let seeing = open(&server, &keys, Seeing(program(policies)))?;
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let counts: &[usize] = if policies == 3 { &[1, 10, 100] } else { &[1] };
             for &in_flight in counts {
-                let line = client.block_on(compare(&keys, [blind, seeing], protocol, in_flight, &sizes))?;
+                let line = client.block_on(compare(&keys, [blind, idle, seeing], protocol, in_flight, &sizes))?;
                 println!("| {policies} | {protocol:?} | {in_flight} | {line}");
             }
         }
@@ -88,6 +93,18 @@ impl Handler for Blind {
         let response = json!({ "uid": question.request.uid, "allowed": true });
         let answer = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response });
         Ok(answer.to_string().into_bytes())
+    }
+}
+
+/// Allows everything, as a webhook of kube's own types does.
+struct Idle;
+
+impl Handler for Idle {
+    fn handle(&self, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let refuse = |error: String| Refusal::new(hyper::StatusCode::BAD_REQUEST, error);
+        let review: AdmissionReview<Pod> = serde_json::from_slice(body).map_err(|error| refuse(error.to_string()))?;
+        let request: AdmissionRequest<Pod> = review.try_into().map_err(|error: ConvertAdmissionReviewError| refuse(error.to_string()))?;
+        serde_json::to_vec(&AdmissionResponse::from(&request).into_review()).map_err(|error| refuse(error.to_string()))
     }
 }
 
@@ -132,10 +149,10 @@ enum Protocol {
     Http2,
 }
 
-/// Alternates between the two sides, and gives a line of the table.
-async fn compare(keys: &Keys, addresses: [SocketAddr; 2], protocol: Protocol, in_flight: usize, sizes: &Sizes) -> anyhow::Result<String> {
-    let mut times = [Vec::new(), Vec::new()];
-    let mut cpu = [Duration::ZERO; 2];
+/// Alternates between the sides, and gives a line of the table.
+async fn compare(keys: &Keys, addresses: [SocketAddr; 3], protocol: Protocol, in_flight: usize, sizes: &Sizes) -> anyhow::Result<String> {
+    let mut times = [const { Vec::new() }; 3];
+    let mut cpu = [Duration::ZERO; 3];
     for address in addresses {
         round(keys, address, protocol, in_flight, sizes.requests / 10 + in_flight).await?;
     }
@@ -146,20 +163,15 @@ async fn compare(keys: &Keys, addresses: [SocketAddr; 2], protocol: Protocol, in
             cpu[side] += server_time()?.saturating_sub(before);
         }
     }
-    let [blind, seeing] = times.map(|mut times| {
+    let sides = times.map(|mut times| {
         times.sort_unstable();
         [times[times.len() / 2], times[times.len() * 99 / 100]].map(|time| time.as_secs_f64() * 1e6)
     });
-    let [blind_cpu, seeing_cpu] = cpu.map(|time| time.as_secs_f64() * 1e6 / (sizes.requests * sizes.rounds) as f64);
-    Ok(format!(
-        "{:.0} us | {:.0} us | {blind_cpu:.0} us | {:.0} us | {:.0} us | {seeing_cpu:.0} us | {:.2} | {:.2} |",
-        blind[0],
-        blind[1],
-        seeing[0],
-        seeing[1],
-        seeing[0] / blind[0],
-        seeing[1] / blind[1],
-    ))
+    let cpu = cpu.map(|time| time.as_secs_f64() * 1e6 / (sizes.requests * sizes.rounds) as f64);
+    let side = |side: usize| format!("{:.0} / {:.0} / {:.0}", sides[side][0], sides[side][1], cpu[side]);
+    let [blind, idle, seeing] = sides;
+    let ratio = |floor: [f64; 2]| format!("{:.2} and {:.2}", seeing[0] / floor[0], seeing[1] / floor[1]);
+    Ok(format!("{} | {} | {} | {} | {} |", side(0), side(1), side(2), ratio(idle), ratio(blind)))
 }
 
 /// Sends so many requests, and returns how long each took.
