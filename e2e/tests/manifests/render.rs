@@ -48,17 +48,11 @@ pub(crate) struct Overlay {
 impl Overlay {
     pub(crate) fn new(components: &[&str], more: &str) -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
-        let depth = folder.path().canonicalize()?.components().filter(|part| matches!(part, Component::Normal(_))).count();
         // Kustomize takes no absolute paths.
-        let config = format!("{}{}", "..".repeat(1) + &"/..".repeat(depth - 1), root().canonicalize()?.join("config").display());
-        let mut text = format!("resources:\n- {config}/default\ncomponents:\n");
-        for component in components {
-            text.push_str(&format!("- {config}/{component}\n"));
-        }
-        if components.is_empty() {
-            text.push_str("[]\n");
-        }
-        text.push_str(more);
+        let depth = folder.path().canonicalize()?.components().filter(|part| matches!(part, Component::Normal(_))).count();
+        let config = format!("{}{}", vec![".."; depth].join("/"), root().canonicalize()?.join("config").display());
+        let components: Vec<_> = components.iter().map(|component| format!("{config}/{component}")).collect();
+        let text = format!("resources: [{config}/default]\ncomponents: [{}]\n{more}", components.join(", "));
         std::fs::write(folder.path().join("kustomization.yaml"), text)?;
         Ok(Self { folder })
     }
