@@ -97,8 +97,8 @@ async fn service_account_has_the_rights_that_the_operator_needs() -> anyhow::Res
         let config = Config { admission, webhook: Some(webhook), ..Config::default() };
         let operator = InProcess::start(plane.client_as(&user, &groups), config).await?;
         let acts = |status: &PodPolicyStatus| {
-            let used = serde_json::to_value(&status.admission).is_ok_and(|used| used.to_string().contains(backend));
-            used && verdict(status, "Ready") == "True InForce"
+            let is_by_backend = serde_json::to_value(&status.admission).is_ok_and(|admission| admission.to_string().contains(backend));
+            is_by_backend && verdict(status, "Ready") == "True InForce"
         };
         status(&policies, "own", &format!("in force by {backend}"), acts).await?;
         let pod = pods.create(&PostParams::default(), &objects::pod(&backend.to_lowercase(), &[])).await?;
