@@ -22,7 +22,7 @@ test-units:
     cargo test --locked
 
 # Tests on a real kube-apiserver, which is built from source the first time
-test-api: (_tools "go" "clang") control-plane
+test-api: (_tools "go" "clang") control-plane manifest-tools
     cargo build --locked -p podpolicy
     cargo test --locked -p podpolicy-e2e
 
@@ -32,6 +32,11 @@ test: test-units test-api
 # Rewrite crds/, docs/reference.md and expected results of tests from the code
 generate:
     UPDATE=1 cargo test --locked
+
+# Render config/default into one file, dist/install.yaml
+manifests: manifest-tools
+    @mkdir -p dist
+    @"$(e2e/manifest-tools/build.sh)/kustomize" build config/default --output dist/install.yaml
 
 # Show on a real control plane what PodPolicy does; --keep leaves it up to play with
 demo *arguments: (_tools "go" "clang") control-plane
@@ -50,6 +55,10 @@ bench: (_tools "go" "clang") control-plane
 fuzz seconds="1200": (_tools "clang" "cargo-fuzz")
     # libFuzzer needs flags of the compiler that are not stable.
     cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . hostile_texts -- -max_total_time={{ seconds }} -max_len=512
+
+# Build kustomize and helm, once
+manifest-tools: (_tools "go")
+    @e2e/manifest-tools/build.sh >/dev/null
 
 # Build etcd, kube-apiserver, kube-controller-manager and kubectl, once
 control-plane: (_tools "go")

@@ -2,13 +2,17 @@
 //! a real API server and the real operator. A page's commands are its `sh` blocks; its checks are commands too
 //! (`kubectl wait`, `test`).
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, ensure};
 use podpolicy_controller::{AdmissionMode, Config};
 use podpolicy_e2e::{ControlPlane, InProcess, Options};
 
-/// The pages with commands that need nothing but a cluster with the operator.
+/// The pages with commands that need nothing but a cluster with the operator. `install.md` has a test of its own.
 const PAGES: [&str; 2] = ["labels-and-annotations.md", "settings-at-creation.md"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,13 +20,24 @@ async fn commands_of_every_how_to_work() -> anyhow::Result<()> {
     let plane = ControlPlane::start(Options::default()).await?;
     let operator = InProcess::start(plane.client(), Config { admission: AdmissionMode::Auto, ..Config::default() }).await?;
     for page in PAGES {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
-        let text = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-        let script = commands(&text);
-        ensure!(script.contains("kubectl "), "docs/{page} has no commands to run");
-        run(&plane, page, &script)?;
+        run(&plane, page, None)?;
     }
     operator.stop().await
+}
+
+/// No operator runs: there is no node for it, and none of these commands waits for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_to_install_and_uninstall_work() -> anyhow::Result<()> {
+    let plane = ControlPlane::start(Options { crds: false, ..Options::default() }).await?;
+    run(&plane, "install.md", Some(&manifest_tools()?))
+}
+
+/// The folder with helm, which is built if need be.
+fn manifest_tools() -> anyhow::Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifest-tools/build.sh");
+    let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "{} ended with {}; see above", script.display(), output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().into())
 }
 
 /// What the `sh` blocks of a page say, in order.
@@ -43,15 +58,26 @@ fn commands(page: &str) -> String {
     script
 }
 
-fn run(plane: &ControlPlane, page: &str, script: &str) -> anyhow::Result<()> {
+/// Runs a page's commands, with the tools in this folder beside kubectl.
+fn run(plane: &ControlPlane, page: &str, tools: Option<&Path>) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let file = root.join("docs").join(page);
+    let text = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let script = commands(&text);
+    ensure!(script.contains("kubectl "), "docs/{page} has no commands to run");
     let kubectl = plane.kubectl();
     let binaries = Path::new(kubectl.get_program()).parent().context("kubectl is in a folder")?;
-    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap_or_default());
-    let output = std::process::Command::new("bash")
-        .args(["-euxo", "pipefail", "-c", script])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+    let usual = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [Some(binaries), tools].into_iter().flatten().map(Path::to_owned).chain(std::env::split_paths(&usual));
+    let mut bash = Command::new("bash");
+    for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        bash.env(variable, plane.directory().join("helm"));
+    }
+    let output = bash
+        .args(["-euxo", "pipefail", "-c", &script])
+        .current_dir(root)
         .env("KUBECONFIG", plane.kubeconfig_path())
-        .env("PATH", path)
+        .env("PATH", std::env::join_paths(folders)?)
         .stdin(Stdio::null())
         .output()
         .context("bash does not start")?;
