@@ -163,13 +163,13 @@ async fn compare(keys: &Keys, addresses: [SocketAddr; 3], protocol: Protocol, in
             cpu[side] += server_time()?.saturating_sub(before);
         }
     }
-    let sides = times.map(|mut times| {
+    let measured = times.map(|mut times| {
         times.sort_unstable();
         [times[times.len() / 2], times[times.len() * 99 / 100]].map(|time| time.as_secs_f64() * 1e6)
     });
     let cpu = cpu.map(|time| time.as_secs_f64() * 1e6 / (sizes.requests * sizes.rounds) as f64);
-    let side = |side: usize| format!("{:.0} / {:.0} / {:.0}", sides[side][0], sides[side][1], cpu[side]);
-    let [blind, idle, seeing] = sides;
+    let side = |side: usize| format!("{:.0} / {:.0} / {:.0}", measured[side][0], measured[side][1], cpu[side]);
+    let [blind, idle, seeing] = measured;
     let ratio = |floor: [f64; 2]| format!("{:.2} and {:.2}", seeing[0] / floor[0], seeing[1] / floor[1]);
     Ok(format!("{} | {} | {} | {} | {} |", side(0), side(1), side(2), ratio(idle), ratio(blind)))
 }

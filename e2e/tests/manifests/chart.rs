@@ -68,8 +68,14 @@ fn values_reach_the_operator() -> anyhow::Result<()> {
     assert_eq!(container["image"], "registry.example/team/podpolicy:1.2.3");
     assert_eq!(container["imagePullPolicy"], "Always");
     assert_eq!(spec["imagePullSecrets"], json!([{ "name": "pull" }]));
-    let arguments =
-        json!(["run", "--admission=webhook", "--webhook-service=podpolicy-webhook", "--log-format=json", "--webhook-failure-policy=fail"]);
+    let arguments = json!([
+        "run",
+        "--leader-elect",
+        "--admission=webhook",
+        "--webhook-service=podpolicy-webhook",
+        "--log-format=json",
+        "--webhook-failure-policy=fail"
+    ]);
     assert_eq!(container["args"], arguments);
     assert_eq!(container["resources"], json!({ "requests": { "cpu": 1, "memory": "64Mi" }, "limits": { "memory": "1Gi" } }));
     assert_eq!(spec["nodeSelector"], json!({ "disk": "fast" }));

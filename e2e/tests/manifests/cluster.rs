@@ -194,7 +194,7 @@ async fn release_can_be_installed_upgraded_and_taken_away() -> anyhow::Result<()
     Ok(())
 }
 
-/// Waits until the operator's Deployment has been looked at and has made its pod, and returns the pod's name.
+/// Waits until the operator's Deployment has been looked at and has made its pods, and returns the name of one.
 async fn settled(client: &Client) -> anyhow::Result<String> {
     let deployments: Api<DynamicObject> = {
         let kind = GroupVersionKind::gvk("apps", "v1", "Deployment");
@@ -202,11 +202,11 @@ async fn settled(client: &Client) -> anyhow::Result<String> {
         Api::namespaced_with(client.clone(), NAMESPACE, &resource)
     };
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    eventually("the operator's pod to be created", DEADLINE, async || {
+    eventually("the operator's pods to be created", DEADLINE, async || {
         let deployment = deployments.get("podpolicy").await?;
         let observed = deployment.data["status"]["observedGeneration"].as_i64();
         let names: Vec<_> = pods.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
-        let is_done = observed == deployment.metadata.generation && names.len() == 1;
+        let is_done = observed == deployment.metadata.generation && names.len() == 2;
         Ok(if is_done { Seen::Done(names[0].clone()) } else { Seen::NotYet(format!("{names:?}, {}", deployment.data["status"])) })
     })
     .await
