@@ -13,7 +13,7 @@ fmt:
 # Formatting, lints, licences and sources of dependencies
 check: (_tools "go" "clang" "cargo-deny")
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features podpolicy-e2e/node --locked -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
     cargo deny --locked check bans licenses sources
 
@@ -25,8 +25,17 @@ test-units:
 test-api: (_tools "go" "clang") control-plane manifest-tools
     cargo build --locked -p podpolicy
     cargo test --locked -p podpolicy-e2e
+    @echo "skipped: the tests on a real node (e2e/tests/node), which need root: just e2e"
 
-# All tests
+# Tests on a real node: kubelet, containerd; root only. --context NAME uses that cluster of kind or k3d, from $KUBECONFIG
+e2e *arguments: (_tools "go" "clang")
+    e2e/node/test.sh {{ arguments }}
+
+# A cluster of one real node to try things out, until Ctrl-C; root only
+cluster: (_tools "go" "clang" "node")
+    @cargo run --quiet --locked -p podpolicy-e2e --bin cluster
+
+# All tests but those on a real node
 test: test-units test-api
 
 # Rewrite crds/, docs/reference.md and expected results of tests from the code

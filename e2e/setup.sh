@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure of the tools named on the command line: go, clang, just, cargo-deny, cargo-fuzz.
+# Makes sure of the tools named on the command line: go, clang, just, cargo-deny, cargo-fuzz; node stands for what a node needs.
 # Installs what it can (root on Debian or Ubuntu, or cargo); otherwise says in one line what to install.
 set -euo pipefail
 
@@ -35,6 +35,23 @@ ensure_clang() {
   apt clang libclang-dev || { say "clang and libclang are missing: install them (Debian: apt-get install clang libclang-dev)"; exit 2; }
 }
 
+# Programs and headers with their Debian packages: kube-proxy's and the network plugins' (nft, conntrack), runc's (seccomp, gcc,
+# pkg-config), the images' (busybox, gcc), and those of the scripts.
+node_needs="nft:nftables conntrack:conntrack gcc:gcc pkg-config:pkg-config openssl:openssl ip:iproute2
+  unshare:util-linux mount:mount /usr/include/stdlib.h:libc6-dev /usr/include/seccomp.h:libseccomp-dev"
+
+ensure_node() {
+  [ "$(id -u)" -eq 0 ] || { say "a node needs root: run this as root, or name a cluster of kind or k3d with KUBECONFIG and --context"; exit 2; }
+  local need missing=()
+  for need in $node_needs; do
+    have "${need%:*}" || [ -e "${need%:*}" ] || missing+=("${need#*:}")
+  done
+  # In an image there are no libraries.
+  if ! have busybox || ldd "$(command -v busybox)" >/dev/null 2>&1; then missing+=(busybox-static); fi
+  if [ "${#missing[@]}" -eq 0 ]; then return; fi
+  apt "${missing[@]}" || { say "a node needs more: install ${missing[*]}, or what your system calls them"; exit 2; }
+}
+
 ensure_cargo_tool() { # name
   have "$1" || { say "installing $1 with cargo"; cargo install --locked --quiet "$1" >&2; }
 }
@@ -43,7 +60,8 @@ for tool in "$@"; do
   case "$tool" in
     go) ensure_go ;;
     clang) ensure_clang ;;
+    node) ensure_node ;;
     just | cargo-deny | cargo-fuzz) ensure_cargo_tool "$tool" ;;
-    *) say "setup.sh knows go, clang, just, cargo-deny and cargo-fuzz, not $tool"; exit 2 ;;
+    *) say "setup.sh knows go, clang, node, just, cargo-deny and cargo-fuzz, not $tool"; exit 2 ;;
   esac
 done

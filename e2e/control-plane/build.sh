@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Builds etcd, kube-apiserver, kube-controller-manager and kubectl from Go modules and prints the folder that holds them.
 #
+# Arguments name other tools instead: those of a node (e2e/node), kube-scheduler, kubelet and kube-proxy, come from the same modules.
 # The folder is keyed by the hash of go.mod and go.sum, so that a new Kubernetes version never meets old binaries.
-# KUBEBUILDER_ASSETS, when set, wins: nothing is built, and the four binaries must be in it.
+# KUBEBUILDER_ASSETS, when set, wins: nothing is built, and the binaries must be in it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-tools=(etcd kube-apiserver kube-controller-manager kubectl)
+tools=("$@")
+[ "$#" -gt 0 ] || tools=(etcd kube-apiserver kube-controller-manager kubectl)
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -23,16 +25,21 @@ key=$(cat "$here/go.mod" "$here/go.sum" | sha256sum | cut -c1-12)
 out="${XDG_CACHE_HOME:-$HOME/.cache}/podpolicy/control-plane/$version-$key"
 mkdir -p "$out"
 
+find_missing() {
+  missing=()
+  for tool in "${tools[@]}"; do [ -x "$out/$tool" ] || missing+=("$tool"); done
+  if [ "${#missing[@]}" -eq 0 ]; then
+    printf '%s\n' "$out"
+    exit 0
+  fi
+}
+
+# Whoever misses nothing need not wait for a build of other tools.
+find_missing
 # One build at a time; a second caller waits and finds the work done.
 exec 9>"$out/.lock"
 flock 9
-
-missing=()
-for tool in "${tools[@]}"; do [ -x "$out/$tool" ] || missing+=("$tool"); done
-if [ "${#missing[@]}" -eq 0 ]; then
-  printf '%s\n' "$out"
-  exit 0
-fi
+find_missing
 
 "$here/../setup.sh" go >&2
 

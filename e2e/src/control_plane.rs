@@ -6,10 +6,10 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -19,7 +19,9 @@ use kube::{Api, Client, Config, ResourceExt as _};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+use crate::binaries;
 use crate::controller_manager::ControllerManager;
+use crate::kubectl::Kubectl;
 use crate::objects;
 use crate::process::Process;
 use crate::servers::Servers;
@@ -49,8 +51,7 @@ pub struct ControlPlane {
     controller_manager: Option<ControllerManager>,
     servers: Servers,
     config: Config,
-    binaries: PathBuf,
-    kubeconfig: PathBuf,
+    kubectl: Kubectl,
     directory: TempDir,
 }
 
@@ -66,7 +67,7 @@ pub async fn shared() -> &'static ControlPlane {
 impl ControlPlane {
     /// Starts one and waits until it answers. Builds the binaries first when they are not there, which takes long.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let binaries = binaries().await?;
+        let binaries = binaries::of_control_plane(&[]).await?;
         let directory = tempfile::Builder::new().prefix("podpolicy-e2e-").tempdir().context("no temporary directory")?;
         let servers = Servers::start(&binaries, directory.path()).await?;
         let kubeconfig = directory.path().join("kubeconfig");
@@ -79,7 +80,8 @@ impl ControlPlane {
             ControllerManager::start(&binaries.join("kube-controller-manager"), &kubeconfig, log)
         });
         let controller_manager = controller_manager.transpose()?;
-        let mut plane = Self { controller_manager, servers, config, binaries, kubeconfig, directory };
+        let kubectl = Kubectl::new(binaries.join("kubectl"), kubeconfig, directory.path());
+        let mut plane = Self { controller_manager, servers, config, kubectl, directory };
         if options.crds {
             plane.install_crds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds")).await?;
         }
@@ -133,28 +135,17 @@ impl ControlPlane {
 
     /// A kubeconfig file with all rights, for other programs. It goes when the control plane goes.
     pub fn kubeconfig_path(&self) -> &Path {
-        &self.kubeconfig
+        self.kubectl.kubeconfig()
     }
 
     /// The kubectl of the same version, for this control plane. It neither reads nor writes the user's own files.
     pub fn kubectl(&self) -> Command {
-        let mut kubectl = Command::new(self.binaries.join("kubectl"));
-        kubectl
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("KUBECACHEDIR", self.directory.path().join("kubectl-cache"))
-            .env("KUBERC", "off")
-            .stdin(Stdio::null());
-        kubectl
+        self.kubectl.command()
     }
 
     /// What kubectl writes to its standard output; an error with all that it writes when it fails.
     pub fn kubectl_output(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = self.kubectl().args(arguments).output().context("kubectl could not be started")?;
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        if !output.status.success() {
-            bail!("kubectl {} ended with {}: {stdout}{}", arguments.join(" "), output.status, stderr.trim_end());
-        }
-        Ok(stdout.into_owned())
+        self.kubectl.output(arguments)
     }
 
     /// etcd, for tests that pause or kill it.
@@ -180,17 +171,6 @@ impl ControlPlane {
 
 fn client(config: Config) -> Client {
     Client::try_from(config).expect("envtest's certificates, which made the first client, make every other")
-}
-
-/// The folder with etcd, kube-apiserver, kube-controller-manager and kubectl, which are built if need be.
-async fn binaries() -> anyhow::Result<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("control-plane/build.sh");
-    // Its standard error, where it says what it builds, goes to whoever waits.
-    let build = tokio::process::Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = build.await.with_context(|| format!("{} could not be started", script.display()))?;
-    anyhow::ensure!(output.status.success(), "{} ended with {}; see above", script.display(), output.status);
-    let folder = String::from_utf8(output.stdout).context("the folder of the control plane's binaries is not UTF-8")?;
-    Ok(folder.trim_end().into())
 }
 
 /// Waits until the objects of a custom resource definition can be listed; `Established` alone comes a moment too early.

@@ -1,16 +1,20 @@
 //! What the end-to-end tests stand on: a real Kubernetes control plane without nodes, built from source and run as ordinary
-//! processes on this machine, and tools to ask it questions.
+//! processes on this machine; for what only running pods show, a cluster with a real node; and tools to ask them questions.
 //!
 //! The tests themselves are in `tests/`. Nothing here judges what a policy does; and nothing here may outlive the process
 //! that started it. Linux only.
 
+mod binaries;
 mod binary;
+pub mod cluster;
 mod control_plane;
 mod controller_manager;
 pub mod environment;
 mod history;
 mod in_process;
+mod kubectl;
 mod namespace;
+mod node;
 pub mod objects;
 pub mod pods;
 pub mod policies;
@@ -20,15 +24,19 @@ pub mod requests;
 mod servers;
 pub mod stage;
 pub mod tap;
+mod tunnel;
 pub mod wait;
 mod watchdog;
 pub mod workload;
 
 pub use binary::{Operator, program};
+pub use cluster::Cluster;
 pub use control_plane::{ControlPlane, Options, shared};
 pub use history::History;
 pub use in_process::InProcess;
+pub use kubectl::Kubectl;
 pub use namespace::TestNamespace;
+pub use node::Node;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use requests::Requests;

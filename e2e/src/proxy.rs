@@ -90,7 +90,7 @@ async fn keep(listener: TcpListener, server: String, door: watch::Receiver<Door>
 }
 
 /// Passes on until one side ends; an error on one side is an end for the other.
-async fn pass(mut client: TcpStream, server: &str) {
+pub(crate) async fn pass(mut client: TcpStream, server: &str) {
     if let Ok(mut server) = TcpStream::connect(server).await {
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }

@@ -1,0 +1,7 @@
+//! What only running pods show, on a cluster with a real node: probes, hooks, signals, the network of pods.
+//!
+//! `just e2e` runs these: they need root, or a cluster that is named.
+
+mod harness;
+mod pods;
+mod scene;
