@@ -40,5 +40,6 @@ pub use node::Node;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use requests::Requests;
+pub use servers::WATCHED;
 pub use stage::Stage;
 pub use tap::Tap;

@@ -4,6 +4,7 @@
 //! `/proc`, among the children of this process only. Must never shut them down gracefully: nothing of theirs is kept.
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +21,9 @@ use crate::watchdog::Watchdog;
 
 /// How often to look for new children while envtest starts them.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Names the servers that the watchdog ends, in the directory of the control plane: one that was started just now is not yet among them.
+pub const WATCHED: &str = "watched";
 
 /// One start at a time, so that new children are those of this start.
 static STARTING: Mutex<()> = Mutex::new(());
@@ -64,7 +68,7 @@ impl Servers {
         let mut watchdog = Watchdog::start()?;
         watchdog.remove(directory)?;
         let certificates = certificate_directories();
-        let mut children = NewChildren::from_now_on()?;
+        let mut children = NewChildren::from_now_on(directory)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let server = runtime.block_on(async {
             let mut create = pin!(environment.create());
@@ -120,15 +124,16 @@ impl Drop for Servers {
 /// The servers that were started after this was made.
 struct NewChildren {
     this: Process,
+    watched: PathBuf,
     seen: HashSet<Process>,
     etcd: Option<Process>,
     api_server: Option<Process>,
 }
 
 impl NewChildren {
-    fn from_now_on() -> anyhow::Result<Self> {
+    fn from_now_on(directory: &Path) -> anyhow::Result<Self> {
         let this = Process::this()?;
-        Ok(Self { this, seen: this.children().into_iter().collect(), etcd: None, api_server: None })
+        Ok(Self { this, watched: directory.join(WATCHED), seen: this.children().into_iter().collect(), etcd: None, api_server: None })
     }
 
     /// Tells the watchdog of the servers that are new since the last call, and of their directories.
@@ -151,6 +156,8 @@ impl NewChildren {
             if let Some(directory) = directory {
                 watchdog.remove(&directory)?;
                 *server = Some(process);
+                let mut watched = fs::OpenOptions::new().create(true).append(true).open(&self.watched)?;
+                writeln!(watched, "{}", arguments[0])?;
             }
         }
         Ok(())

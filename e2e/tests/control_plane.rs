@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt as _};
 use podpolicy_e2e::objects::{self, FIELD_MANAGER, apply};
 use podpolicy_e2e::requests::Codes;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
-use podpolicy_e2e::{ControlPlane, Options, Process, Requests, TestNamespace, shared};
+use podpolicy_e2e::{ControlPlane, Options, Process, Requests, TestNamespace, WATCHED, shared};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -301,8 +301,10 @@ async fn nothing_is_left_of_a_process_that_is_killed_while_it_starts() -> anyhow
     let process = child.process()?;
     let traces = eventually("etcd and kube-apiserver to be started", DEADLINE, async || {
         let traces = Traces::of(process);
+        let watched = watched(&temporary)?;
         // envtest's directories are in the arguments of the servers.
-        Ok(if traces.paths.len() == 2 { Seen::Done(traces) } else { Seen::NotYet(format!("{traces:?}")) })
+        let is_started = traces.paths.len() == 2 && watched == 2;
+        Ok(if is_started { Seen::Done(traces) } else { Seen::NotYet(format!("{traces:?}, {watched} of them watched")) })
     })
     .await?;
 
@@ -334,6 +336,15 @@ async fn end_of_standard_input_ends_it_when_asked() -> anyhow::Result<()> {
     drop(child.child.stdin.take());
     assert!(child.child.wait()?.success());
     child.wait_for_nothing_left(&traces, &temporary).await
+}
+
+/// How many servers the watchdog of the control plane in this directory was told of.
+fn watched(temporary: &TempDir) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(temporary)? {
+        count += fs::read_to_string(entry?.path().join(WATCHED)).unwrap_or_default().lines().count();
+    }
+    Ok(count)
 }
 
 /// The control-plane binary as a child, with a temporary directory of its own; killed when it is dropped.
