@@ -30,14 +30,13 @@ impl Content {
         if tables.are_too_large() {
             return None;
         }
-        let shape = tables.shape();
-        let mut variables = tables.variables(&shape, EXPRESSION_LIMIT);
+        let mut variables = tables.variables(EXPRESSION_LIMIT);
         variables.extend(text::before());
         variables.extend(tables.selected(EXPRESSION_LIMIT));
-        variables.extend(text::decisions(&shape));
+        variables.extend(text::decisions(&tables, EXPRESSION_LIMIT));
         let is_small = variables.iter().all(|variable| variable.expression.len() <= EXPRESSION_LIMIT + 10_000)
             && variables.iter().map(|variable| variable.expression.len()).sum::<usize>() <= UNIT_LIMIT;
-        is_small.then(|| Self { variables, patch: text::patch(&shape) })
+        is_small.then(|| Self { variables, patch: text::patch(&tables) })
     }
 
     /// The objects under a name, for namespaces with these labels, and what tells their content from any other.

@@ -1,12 +1,12 @@
-//! What remains of policies, as tables of numbers and literals. They are all that differs from one compiled object to the next: the
-//! expressions that read them (`text`) are always the same, but for the names of settings.
+//! What remains of policies, as rows of numbers, and lists of literals for which the numbers stand. What users wrote is in these lists
+//! and in the conditions of selectors and globs, and nowhere else: the expressions that are made of the rows (`text`) hold numbers only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use k8s_openapi::api::admissionregistration::v1::Variable;
 use kube::core::Expression;
-use podpolicy_engine::{HookKind, ProbeKind, Remaining, Selector};
+use podpolicy_engine::{HookKind, ProbeKind, Remaining, RemainingLabel, Selector};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -22,24 +22,62 @@ pub(super) struct Tables {
     selections: Vec<BTreeSet<String>>,
     /// For each policy, its name in records.
     names: Vec<String>,
-    /// By key: policy, key, value, replaces, if absent, if other.
-    labels: ByKey,
-    /// By key: policy, key, value, value as JSON text, replaces, is large.
-    annotations: ByKey,
-    /// Policy, seconds, replaces.
-    grace_periods: Vec<[i64; 3]>,
-    /// By setting.
+    /// By the number of the key.
+    labels: BTreeMap<usize, Vec<LabelRow>>,
+    annotations: BTreeMap<usize, Vec<AnnotationRow>>,
+    grace_periods: Vec<GracePeriodRow>,
     settings: HashMap<Setting, SettingRows>,
 }
 
-/// Rows by the number of their key.
-type ByKey = BTreeMap<usize, Vec<[usize; 6]>>;
+/// What a policy says of a label. All numbers but seconds stand for an entry of a list.
+#[derive(Debug)]
+pub(super) struct LabelRow {
+    pub(super) policy: usize,
+    pub(super) value: usize,
+    pub(super) replaces: bool,
+    pub(super) if_absent: bool,
+    pub(super) if_other: bool,
+}
+
+/// What a policy says of an annotation.
+#[derive(Debug)]
+pub(super) struct AnnotationRow {
+    pub(super) policy: usize,
+    pub(super) value: usize,
+    /// The value as JSON text without its quotes.
+    pub(super) json: usize,
+    pub(super) replaces: bool,
+    pub(super) is_large: bool,
+}
+
+/// What a policy says of the grace period.
+#[derive(Debug)]
+pub(super) struct GracePeriodRow {
+    pub(super) policy: usize,
+    pub(super) seconds: i64,
+    pub(super) replaces: bool,
+}
+
+/// What a policy says of a setting of containers.
+#[derive(Debug)]
+pub(super) struct SettingRow {
+    pub(super) policy: usize,
+    /// The condition on the container's name; none if it always holds.
+    pub(super) glob: Option<usize>,
+    pub(super) value: usize,
+    /// The name of the port that the container must have.
+    pub(super) port: Option<usize>,
+    pub(super) replaces: bool,
+    /// Tunes the container's own probe.
+    pub(super) tunes: bool,
+    /// How long the hook sleeps.
+    pub(super) sleep: Option<i64>,
+}
 
 /// The rows of one setting.
 #[derive(Debug, Default)]
 struct SettingRows {
-    /// Policy, condition on the container, value, port, replaces, tunes, seconds of sleep or -1.
-    rows: Vec<[i64; 7]>,
+    rows: Vec<SettingRow>,
     /// The names that the rules of each policy concern so far.
     names: HashMap<usize, Vec<String>>,
 }
@@ -49,6 +87,9 @@ struct SettingRows {
 const MOST_ROWS_BY_KEY: usize = 10_000;
 const MOST_ROWS_OF_A_SETTING: usize = 1_000;
 
+/// What conditions on the pod's own labels call these.
+const OWN: &str = "own";
+
 /// The condition on a container's name that always holds.
 const EVERY_CONTAINER: &str = "true";
 
@@ -57,6 +98,13 @@ const EVERY_CONTAINER: &str = "true";
 pub(super) enum Setting {
     Probe(ProbeKind),
     Hook(HookKind),
+}
+
+impl SettingRow {
+    /// A row that has no value yet, for every container.
+    fn new(policy: usize, replaces: bool, tunes: bool, sleep: Option<i64>) -> Self {
+        Self { policy, glob: None, value: 0, port: None, replaces, tunes, sleep }
+    }
 }
 
 impl Setting {
@@ -76,29 +124,6 @@ impl Setting {
             Self::Hook(kind) => kind.field_name(),
         }
     }
-}
-
-/// Which tables have rows, so that expressions speak of nothing that no policy sets.
-#[derive(Debug)]
-pub(super) struct Shape {
-    pub(super) has_labels: bool,
-    pub(super) has_annotations: bool,
-    pub(super) has_grace_period: bool,
-    pub(super) settings: Vec<SettingShape>,
-    /// The conditions on the name of a container `c`, as a list.
-    pub(super) globs: String,
-}
-
-/// What the rows of one setting do.
-#[derive(Debug)]
-pub(super) struct SettingShape {
-    pub(super) setting: Setting,
-    /// Some row tunes the container's own.
-    pub(super) tunes: bool,
-    /// Some row replaces the container's own, by tuning it or altogether.
-    pub(super) replaces: bool,
-    /// Some row asks a named port.
-    pub(super) has_ports: bool,
 }
 
 /// Texts, each once.
@@ -130,8 +155,6 @@ impl Tables {
     /// The tables of policies in their order.
     pub(super) fn new(policies: &[Remaining<'_>]) -> Self {
         let mut tables = Self::default();
-        // Number 0 stands for no port.
-        tables.strings.put("");
         for (number, policy) in policies.iter().enumerate() {
             tables.add(number, policy);
         }
@@ -139,140 +162,136 @@ impl Tables {
     }
 
     fn add(&mut self, number: usize, policy: &Remaining<'_>) {
-        let replaces = usize::from(policy.replaces());
-        let conditions = selection(policy.policy.selector(), "variables.own")
+        let replaces = policy.replaces();
+        let conditions = selection(policy.policy.selector(), OWN)
             .chain(policy.namespaces.into_iter().flat_map(|selector| selection(selector, "variables.namespaceLabels")));
         self.selections.push(conditions.collect());
         self.names.push(policy.policy.in_record().to_owned());
         for label in &policy.labels {
             let (key, value) = (self.strings.put(label.key), self.strings.put(label.value));
-            let row = [number, key, value, replaces, label.if_absent.into(), label.if_other.into()];
-            put_key(&mut self.labels, &self.selections, row, |first| first[4] >= row[4] && first[5] >= row[5]);
+            let RemainingLabel { if_absent, if_other, .. } = *label;
+            let rows = self.labels.entry(key).or_default();
+            let hides = |first: &LabelRow| {
+                first.if_absent >= if_absent && first.if_other >= if_other && covers(&self.selections, first.policy, number)
+            };
+            if !rows.iter().any(hides) {
+                rows.push(LabelRow { policy: number, value, replaces, if_absent, if_other });
+            }
         }
         for annotation in &policy.annotations {
+            let is_large = annotation.is_large;
             // One that is too large only hides the others.
-            let value = if annotation.is_large { "" } else { annotation.value };
+            let value = if is_large { "" } else { annotation.value };
             let (key, value, json) = (self.strings.put(annotation.key), self.strings.put(value), self.strings.put(&json_text(value)));
-            let row = [number, key, value, json, replaces, annotation.is_large.into()];
-            put_key(&mut self.annotations, &self.selections, row, |_| true);
+            let rows = self.annotations.entry(key).or_default();
+            if !rows.iter().any(|first| covers(&self.selections, first.policy, number)) {
+                rows.push(AnnotationRow { policy: number, value, json, replaces, is_large });
+            }
         }
         if let Some(seconds) = policy.grace_period {
-            let row = [signed(number), seconds, signed(replaces)];
-            let is_hidden = self
-                .grace_periods
-                .iter()
-                .any(|first| covers(&self.selections, unsigned(first[0]), number) && first[1] >= seconds && first[2] <= row[2]);
-            if !is_hidden {
-                self.grace_periods.push(row);
+            let hides = |first: &GracePeriodRow| {
+                first.seconds >= seconds && first.replaces <= replaces && covers(&self.selections, first.policy, number)
+            };
+            if !self.grace_periods.iter().any(hides) {
+                self.grace_periods.push(GracePeriodRow { policy: number, seconds, replaces });
             }
         }
         for probe in &policy.probes {
-            let tunes = !probe.value.has_handler();
-            let value = (!probe.is_refused).then(|| (json(&probe.value), [i64::from(tunes), -1]));
-            self.add_setting(Setting::Probe(probe.kind), (number, replaces), probe.names, probe.port, value);
+            let value = (!probe.is_refused).then(|| json(&probe.value));
+            let row = SettingRow::new(number, replaces, !probe.value.has_handler(), None);
+            self.add_setting(Setting::Probe(probe.kind), row, probe.names, probe.port, value);
         }
         for hook in &policy.hooks {
-            let sleep = hook.value.sleep.map_or(-1, |sleep| sleep.seconds);
-            let value = (!hook.is_refused).then(|| (json(&hook.value), [0, sleep]));
-            self.add_setting(Setting::Hook(hook.kind), (number, replaces), hook.names, hook.port, value);
+            let value = (!hook.is_refused).then(|| json(&hook.value));
+            let row = SettingRow::new(number, replaces, false, hook.value.sleep.as_ref().map(|sleep| sleep.seconds));
+            self.add_setting(Setting::Hook(hook.kind), row, hook.names, hook.port, value);
         }
     }
 
     /// Adds a rule for a setting, without a value where it is refused. It concerns the containers that it names and no earlier rule of the
     /// same policy does.
-    fn add_setting(
-        &mut self,
-        setting: Setting,
-        (number, replaces): (usize, usize),
-        names: &[String],
-        port: Option<&str>,
-        value: Option<(Json, [i64; 2])>,
-    ) {
+    fn add_setting(&mut self, setting: Setting, mut row: SettingRow, names: &[String], port: Option<&str>, value: Option<Json>) {
         let names = condition(names);
-        let earlier = self.settings.entry(setting).or_default().names.entry(number).or_default();
+        let earlier = self.settings.entry(setting).or_default().names.entry(row.policy).or_default();
         if earlier.iter().any(|earlier| earlier == EVERY_CONTAINER || *earlier == names) {
             return;
         }
         let mut conditions: Vec<_> = earlier.iter().map(|earlier| format!("!({earlier})")).collect();
-        if names != EVERY_CONTAINER || conditions.is_empty() {
+        if names != EVERY_CONTAINER {
             conditions.push(names.clone());
         }
         earlier.push(names);
-        let Some((value, [tunes, sleep])) = value else { return };
-        let glob = self.globs.put(&conditions.join(" && "));
-        let value = self.values.put(&literal::value(&value));
-        let port = port.map_or(0, |name| self.strings.put(name));
-        let [number, glob, value, port, replaces] = [number, glob, value, port, replaces].map(signed);
-        self.put_setting(setting, [number, glob, value, port, replaces, tunes, sleep]);
+        let Some(value) = value else { return };
+        row.glob = (!conditions.is_empty()).then(|| self.globs.put(&conditions.join(" && ")));
+        row.value = self.values.put(&literal::value(&value));
+        row.port = port.map(|name| self.strings.put(name));
+        self.put_setting(setting, row);
     }
 
     /// Files the row, unless an earlier one takes effect wherever this one could.
-    fn put_setting(&mut self, setting: Setting, row: [i64; 7]) {
-        let Self { settings, selections, globs, .. } = self;
+    fn put_setting(&mut self, setting: Setting, row: SettingRow) {
+        let Self { settings, selections, .. } = self;
         let SettingRows { rows, names: _ } = settings.entry(setting).or_default();
-        let is_hidden = rows.iter().any(|first| {
-            let [policy, glob, _, port, _, tunes, sleep] = *first;
-            let takes_effect = tunes == 0 || row[5] == 1;
+        let hides = |first: &SettingRow| {
+            let takes_effect = !first.tunes || row.tunes;
             // A hook with a shorter sleep has room wherever this one has.
-            let has_room = sleep < 0 || sleep <= row[6];
-            let matches = glob == row[1] || globs.order[unsigned(glob)] == EVERY_CONTAINER;
-            takes_effect && has_room && matches && (port == 0 || port == row[3]) && covers(selections, unsigned(policy), unsigned(row[0]))
-        });
-        if !is_hidden {
+            let has_room = first.sleep.is_none_or(|sleep| row.sleep.is_some_and(|longer| sleep <= longer));
+            let matches = first.glob.is_none() || first.glob == row.glob;
+            let has_port = first.port.is_none() || first.port == row.port;
+            takes_effect && has_room && matches && has_port && covers(selections, first.policy, row.policy)
+        };
+        if !rows.iter().any(hides) {
             rows.push(row);
         }
     }
 
     /// Whether the API server could spend more on the tables than it allows, on a pod of many containers.
     pub(super) fn are_too_large(&self) -> bool {
-        let is_too_long = |groups: &ByKey| groups.values().map(Vec::len).sum::<usize>() > MOST_ROWS_BY_KEY;
-        is_too_long(&self.labels)
-            || is_too_long(&self.annotations)
+        self.labels.values().map(Vec::len).sum::<usize>() > MOST_ROWS_BY_KEY
+            || self.annotations.values().map(Vec::len).sum::<usize>() > MOST_ROWS_BY_KEY
             || self.settings.values().any(|setting| setting.rows.len() > MOST_ROWS_OF_A_SETTING)
     }
 
-    /// The variables that hold the tables; none is longer than `limit` characters, unless one policy alone makes it so.
-    pub(super) fn variables(&self, shape: &Shape, limit: usize) -> Vec<Variable> {
-        let rows = |rows: &Vec<[usize; 6]>| literal::list(rows.iter().map(|row| row_text(row)));
-        let Shape { has_labels, has_annotations, has_grace_period, settings, globs: _ } = shape;
+    /// The variables that hold what users wrote; none is longer than `limit` characters, unless one policy alone makes it so.
+    pub(super) fn variables(&self, limit: usize) -> Vec<Variable> {
         let mut variables = Vec::new();
         chunked(&mut variables, "strings", self.strings.order.iter().map(|text| literal::text(text)), limit);
         chunked(&mut variables, "values", self.values.order.iter().cloned(), limit);
         chunked(&mut variables, "names", self.names.iter().map(|name| literal::text(name)), limit);
-        if *has_labels {
-            chunked(&mut variables, "labelRows", self.labels.values().map(rows), limit);
-        }
-        if *has_annotations {
-            chunked(&mut variables, "annotationRows", self.annotations.values().map(rows), limit);
-        }
-        if *has_grace_period {
-            chunked(&mut variables, "gracePeriodRows", self.grace_periods.iter().map(|row| row_text(row)), limit);
-        }
-        for SettingShape { setting, .. } in settings {
-            let rows = self.settings.get(setting).into_iter().flat_map(|setting| &setting.rows);
-            chunked(&mut variables, &format!("{}Rows", setting.name()), rows.map(|row| row_text(row)), limit);
-        }
         variables
     }
 
-    /// Which tables have rows.
-    pub(super) fn shape(&self) -> Shape {
-        let settings = Setting::ALL.into_iter().filter_map(|setting| {
-            let SettingRows { rows, names: _ } = self.settings.get(&setting)?;
-            (!rows.is_empty()).then(|| SettingShape {
-                setting,
-                tunes: rows.iter().any(|row| row[5] == 1),
-                replaces: rows.iter().any(|row| row[4] == 1 || row[5] == 1),
-                has_ports: rows.iter().any(|row| row[3] > 0),
-            })
-        });
-        Shape {
-            has_labels: !self.labels.is_empty(),
-            has_annotations: !self.annotations.is_empty(),
-            has_grace_period: !self.grace_periods.is_empty(),
-            settings: settings.collect(),
-            globs: literal::list(self.globs.order.iter().cloned()),
-        }
+    /// What policies say of each label, by the number of its key.
+    pub(super) fn labels(&self) -> &BTreeMap<usize, Vec<LabelRow>> {
+        &self.labels
+    }
+
+    /// What policies say of each annotation, by the number of its key.
+    pub(super) fn annotations(&self) -> &BTreeMap<usize, Vec<AnnotationRow>> {
+        &self.annotations
+    }
+
+    /// What policies say of the grace period.
+    pub(super) fn grace_periods(&self) -> &[GracePeriodRow] {
+        &self.grace_periods
+    }
+
+    /// What policies say of each setting of containers of which they say anything.
+    pub(super) fn settings(&self) -> impl Iterator<Item = (Setting, &[SettingRow])> {
+        let rows = |setting| self.settings.get(&setting).map_or(&[][..], |setting| &setting.rows);
+        Setting::ALL.into_iter().map(move |setting| (setting, rows(setting))).filter(|(_, rows)| !rows.is_empty())
+    }
+
+    /// The conditions on the name of a container `c`, as a list.
+    pub(super) fn globs(&self) -> String {
+        literal::list(self.globs.order.iter().cloned())
+    }
+
+    /// How many bytes the annotations that policies set could take at most, with their keys.
+    pub(super) fn annotation_bytes(&self) -> usize {
+        let size = |number: usize| self.strings.order[number].len();
+        let largest = |rows: &Vec<AnnotationRow>| rows.iter().map(|row| size(row.value)).max().unwrap_or(0);
+        self.annotations.iter().map(|(key, rows)| size(*key) + largest(rows)).sum()
     }
 
     /// The variable that says which policies select the pod. It reads variables that stand before it.
@@ -281,16 +300,8 @@ impl Tables {
         let conditions = |conditions: &BTreeSet<String>| {
             if conditions.is_empty() { "true".to_owned() } else { conditions.iter().cloned().collect::<Vec<_>>().join(" && ") }
         };
-        chunked(&mut variables, "selected", self.selections.iter().map(conditions), limit);
+        chunked_within(&mut variables, "selected", self.selections.iter().map(conditions), limit, |list| with(OWN, "variables.own", list));
         variables
-    }
-}
-
-/// Files the row under its key, unless an earlier one takes effect wherever this one could.
-fn put_key(groups: &mut ByKey, selections: &[BTreeSet<String>], row: [usize; 6], is_hidden_by: impl Fn(&[usize; 6]) -> bool) {
-    let rows = groups.entry(row[1]).or_default();
-    if !rows.iter().any(|first| is_hidden_by(first) && covers(selections, first[0], row[0])) {
-        rows.push(row);
     }
 }
 
@@ -301,6 +312,17 @@ fn covers(selections: &[BTreeSet<String>], one: usize, other: usize) -> bool {
 
 /// A list, in as many variables as it needs, and one with the name that joins them.
 fn chunked(variables: &mut Vec<Variable>, name: &str, items: impl Iterator<Item = String>, limit: usize) {
+    chunked_within(variables, name, items, limit, |list| list);
+}
+
+/// Likewise, each list inside of an expression.
+pub(super) fn chunked_within(
+    variables: &mut Vec<Variable>,
+    name: &str,
+    items: impl Iterator<Item = String>,
+    limit: usize,
+    within: impl Fn(String) -> String,
+) {
     let mut chunks: Vec<Vec<String>> = vec![Vec::new()];
     let mut size = 0;
     for item in items {
@@ -313,25 +335,19 @@ fn chunked(variables: &mut Vec<Variable>, name: &str, items: impl Iterator<Item 
             chunk.push(item);
         }
     }
+    let list = |chunk| within(literal::list(chunk));
     if let [chunk] = chunks.as_mut_slice() {
-        variables.push(variable(name, literal::list(std::mem::take(chunk))));
+        variables.push(variable(name, list(std::mem::take(chunk))));
         return;
     }
     let parts: Vec<_> = (0..chunks.len()).map(|part| format!("variables.{name}{part}")).collect();
-    variables.extend(chunks.into_iter().enumerate().map(|(part, chunk)| variable(format!("{name}{part}"), literal::list(chunk))));
+    variables.extend(chunks.into_iter().enumerate().map(|(part, chunk)| variable(format!("{name}{part}"), list(chunk))));
     variables.push(variable(name, parts.join(" + ")));
 }
 
-fn row_text<T: ToString>(row: &[T]) -> String {
-    format!("[{}]", row.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
-}
-
-fn signed(number: usize) -> i64 {
-    i64::try_from(number).expect("an API server does not hold that many policies")
-}
-
-fn unsigned(number: i64) -> usize {
-    usize::try_from(number).expect("it numbers something")
+/// The expression with a short name for what it reads often: looking a variable up costs the API server more.
+pub(super) fn with(name: &str, value: &str, expression: impl std::fmt::Display) -> String {
+    format!("[{value}].map({name}, {expression})[0]")
 }
 
 /// The conditions of a selector, on labels in a variable.

@@ -1,13 +1,14 @@
-//! The expressions that read the tables. They say in CEL what `podpolicy_engine` says in Rust about a pod that is created; a
+//! The expressions that decide. They say in CEL what `podpolicy_engine` says in Rust about a pod that is created; a
 //! differential test on a real API server holds the two together. Nothing in here comes from a user.
 //!
-//! Names in expressions: `c` a container, `e` an entry, `k` a key, `r` a row (its columns are those in `tables`), `x` any text.
+//! Names in expressions: `c` a container, `e` an entry, `k` a key, `own` what the pod has itself, `r` a row, `s` which policies select
+//! the pod, `t` the texts of policies, `x` any text.
 
 use k8s_openapi::api::admissionregistration::v1::Variable;
 use podpolicy_api::APPLIED_ANNOTATION;
 use podpolicy_engine::{ANNOTATIONS_LIMIT, HookKind};
 
-use super::tables::{Setting, SettingShape, Shape, variable};
+use super::tables::{AnnotationRow, GracePeriodRow, LabelRow, Setting, SettingRow, Tables, chunked_within, variable, with};
 
 /// Whether the pod may have probes from policies.
 const ALWAYS_RESTARTS: &str = r#"object.spec.?restartPolicy.orValue("Always") == "Always""#;
@@ -52,46 +53,127 @@ pub(super) fn before() -> Vec<Variable> {
     ]
 }
 
-/// What the policies make of the pod, given the tables and the selection.
-pub(super) fn decisions(shape: &Shape) -> Vec<Variable> {
+/// What the policies make of the pod, given the selection. None of them is longer than `limit` characters, unless one key alone makes it so.
+pub(super) fn decisions(tables: &Tables, limit: usize) -> Vec<Variable> {
     let mut variables = Vec::new();
-    if shape.has_labels {
-        variables.push(variable(
-            "labelWrites",
-            r#"variables.labelRows.filter(rows, !variables.recordedLabelEntries.exists(e, e[0] == variables.strings[rows[0][1]])).map(rows, rows.filter(r, variables.selected[r[0]] && (variables.strings[r[1]] in variables.own ? (variables.own[variables.strings[r[1]]] == variables.strings[r[2]] || r[5] == 1) : r[4] == 1))).filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, !(variables.strings[r[1]] in variables.own) || (r[3] == 1 && variables.own[variables.strings[r[1]]] != variables.strings[r[2]] && variables.own[variables.strings[r[1]]].matches("^[-A-Za-z0-9_.]*$")))"#,
-        ));
+    let writes = |own: &str, old: &str, list: String| {
+        let writes = format!("{list}.filter(r, size(r) > 0)");
+        with("own", own, with("old", old, with("t", "variables.strings", with("s", "variables.selected", writes))))
+    };
+    if !tables.labels().is_empty() {
+        let keys = tables.labels().iter().map(|(key, rows)| label_write(*key, rows));
+        let within = |list| writes("variables.own", "variables.recordedLabels", list);
+        chunked_within(&mut variables, "labelWrites", keys, limit, within);
     }
-    if shape.has_annotations {
-        variables.push(variable(
-            "annotationWrites",
-            r#"variables.annotationRows.filter(rows, !variables.recordedAnnotations.contains("\"" + variables.strings[rows[0][1]] + "\":{\"by\":\"")).map(rows, rows.filter(r, variables.selected[r[0]])).filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, r[5] == 0 && (!(variables.strings[r[1]] in variables.annotations) || (r[4] == 1 && variables.annotations[variables.strings[r[1]]] != variables.strings[r[2]])))"#,
-        ));
+    if !tables.annotations().is_empty() {
+        let keys = tables.annotations().iter().map(|(key, rows)| annotation_write(*key, rows));
+        let within = |list| writes("variables.annotations", "variables.recordedAnnotations", list);
+        chunked_within(&mut variables, "annotationWrites", keys, limit, within);
     }
-    if shape.has_grace_period || !shape.settings.is_empty() {
-        variables.push(variable("containers", containers(&shape.globs)));
+    let has_settings = tables.settings().next().is_some();
+    if !tables.grace_periods().is_empty() || has_settings {
+        variables.push(variable("containers", containers(&tables.globs())));
         variables.push(variable("ownGracePeriod", "object.spec.?terminationGracePeriodSeconds.orValue(30)"));
     }
-    if shape.has_grace_period {
-        // The shortest grace period that the hooks on the pod leave room for.
-        variables.push(variable(
-            "shortestGracePeriod",
-            "(variables.containers.map(c, int(c.object.?lifecycle.preStop.sleep.seconds.orValue(-1)) + 1) + variables.containers.map(c, int(c.object.?lifecycle.postStart.sleep.seconds.orValue(0))) + [0]).max()",
-        ));
-        // An earlier pass judged it by the hooks that the workload declares, some of which are gone by now.
-        variables.push(variable(
-            "gracePeriodWrites",
-            r#"["\"terminationGracePeriodSeconds", "].lifecycle.postStart", "].lifecycle.preStop"].exists(x, variables.recordedSettings.contains(x + "\":{\"by\":\"")) ? [] : [variables.gracePeriodRows.filter(r, variables.selected[r[0]] && (r[1] >= variables.ownGracePeriod || (variables.ownGracePeriod != 30 && r[2] == 0) || r[1] >= variables.shortestGracePeriod))].filter(rows, size(rows) > 0).map(rows, rows[0]).filter(r, r[1] != variables.ownGracePeriod && (variables.ownGracePeriod == 30 || r[2] == 1))"#,
-        ));
-        variables.push(variable(
-            "gracePeriod",
-            "size(variables.gracePeriodWrites) > 0 ? variables.gracePeriodWrites[0][1] : variables.ownGracePeriod",
-        ));
-    } else if !shape.settings.is_empty() {
+    if !tables.grace_periods().is_empty() {
+        variables.extend(grace_period_write(tables.grace_periods()));
+    } else if has_settings {
         variables.push(variable("gracePeriod", "variables.ownGracePeriod"));
     }
-    variables.extend(shape.settings.iter().map(setting_writes));
-    variables.extend(records(shape));
+    variables.extend(tables.settings().map(|(setting, rows)| setting_writes(setting, rows)));
+    variables.extend(records(tables));
     variables
+}
+
+/// How many conditions follow each other in one expression: the API server's parser goes no deeper than 250.
+const LONGEST_CHAIN: usize = 50;
+
+/// The first result whose condition holds, or else an empty list. What comes after it is not evaluated, but for every
+/// `LONGEST_CHAIN`th.
+fn first(links: impl IntoIterator<Item = (String, String)>) -> String {
+    let links: Vec<_> = links.into_iter().collect();
+    let chains: Vec<String> = links
+        .chunks(LONGEST_CHAIN)
+        .map(|links| {
+            let links = links.iter().flat_map(|(condition, result)| [condition, " ? ", result, " : "]);
+            links.chain(["[]"]).collect()
+        })
+        .collect();
+    match chains.as_slice() {
+        [] => "[]".to_owned(),
+        [chain] => chain.clone(),
+        chains => format!("([{}].filter(r, size(r) > 0) + [[]])[0]", chains.join(", ")),
+    }
+}
+
+/// Key, policy and value of what is written to one label, if anything is. `t` are the strings, `s` says which policies select the pod, `own`
+/// are the pod's own labels, `old` is what an earlier pass recorded.
+fn label_write(key: usize, rows: &[LabelRow]) -> String {
+    let row = |row: &LabelRow| format!("[{key}, {}, {}]", row.policy, row.value);
+    let if_absent = first(rows.iter().filter(|row| row.if_absent).map(|it| (format!("s[{}]", it.policy), row(it))));
+    // Policies that fill in take the key and change nothing; after the last that replaces they make no difference.
+    let until = rows.iter().rposition(|row| row.replaces).map_or(0, |last| last + 1);
+    let if_present = first(rows[..until].iter().map(|it| {
+        let LabelRow { policy, value, replaces, if_other, .. } = *it;
+        let condition = if if_other { format!("s[{policy}]") } else { format!("s[{policy}] && own[t[{key}]] == t[{value}]") };
+        let is_changed = format!(r#"own[t[{key}]] != t[{value}] && own[t[{key}]].matches("^[-A-Za-z0-9_.]*$")"#);
+        (condition, if replaces { format!("({is_changed} ? {} : [])", row(it)) } else { "[]".to_owned() })
+    }));
+    format!("{} ? [] : t[{key}] in own ? {} : {if_absent}", is_recorded(key), nested(&if_present))
+}
+
+/// Key, policy, value and value as JSON of what is written to one annotation, if anything is; likewise.
+fn annotation_write(key: usize, rows: &[AnnotationRow]) -> String {
+    let links = rows.iter().map(|row| {
+        let AnnotationRow { policy, value, json, replaces, is_large } = *row;
+        let write = format!("[{key}, {policy}, {value}, {json}]");
+        let result = if is_large {
+            "[]".to_owned()
+        } else if replaces {
+            format!("(t[{key}] in own && own[t[{key}]] == t[{value}] ? [] : {write})")
+        } else {
+            format!("(t[{key}] in own ? [] : {write})")
+        };
+        (format!("s[{policy}]"), result)
+    });
+    format!("{} ? [] : {}", is_recorded(key), first(links))
+}
+
+/// Whether an earlier pass wrote the label or annotation.
+fn is_recorded(key: usize) -> String {
+    format!(r#"(old != "" && old.contains("\"" + t[{key}] + "\":{{\"by\":\""))"#)
+}
+
+/// The expression as an operand.
+fn nested(expression: &str) -> String {
+    if expression.contains(" ? ") { format!("({expression})") } else { expression.to_owned() }
+}
+
+/// Policy and seconds of the grace period that is written, if one is, and the one that the pod ends up with.
+fn grace_period_write(rows: &[GracePeriodRow]) -> [Variable; 3] {
+    let links = rows.iter().map(|row| {
+        let GracePeriodRow { policy, seconds, replaces } = *row;
+        let kept = if replaces { "" } else { "own != 30 || " };
+        let condition = format!("s[{policy}] && ({kept}{seconds} >= own || {seconds} >= variables.shortestGracePeriod)");
+        let writes = if replaces { "true" } else { "own == 30" };
+        (condition, format!("({writes} && own != {seconds} ? [[{policy}, {seconds}]] : [])"))
+    });
+    let write = with("own", "variables.ownGracePeriod", with("s", "variables.selected", first(links)));
+    [
+        // The shortest grace period that the hooks on the pod leave room for.
+        variable(
+            "shortestGracePeriod",
+            "(variables.containers.map(c, int(c.object.?lifecycle.preStop.sleep.seconds.orValue(-1)) + 1) + variables.containers.map(c, int(c.object.?lifecycle.postStart.sleep.seconds.orValue(0))) + [0]).max()",
+        ),
+        // An earlier pass judged it by the hooks that the workload declares, some of which are gone by now.
+        variable(
+            "gracePeriodWrites",
+            format!(
+                r#"variables.recordedSettings != "" && ["\"terminationGracePeriodSeconds", "].lifecycle.postStart", "].lifecycle.preStop"].exists(x, variables.recordedSettings.contains(x + "\":{{\"by\":\"")) ? [] : {write}"#
+            ),
+        ),
+        variable("gracePeriod", "size(variables.gracePeriodWrites) > 0 ? variables.gracePeriodWrites[0][1] : variables.ownGracePeriod"),
+    ]
 }
 
 /// Containers that may have probes and hooks: where they are, and which conditions on names hold.
@@ -104,56 +186,46 @@ fn containers(globs: &str) -> String {
     format!("{} + {}", of("containers", "true"), of("initContainers", r#"c.?restartPolicy.orValue("") == "Always""#))
 }
 
-/// For each container that gets the setting: the container and the row. First the rows whose policy selects the pod; for each
-/// container those that concern it; of these, those that are allowed; of these, the first; and that if it changes anything.
-fn setting_writes(shape: &SettingShape) -> Variable {
-    let name = shape.setting.name();
-    let mut conditions = Vec::new();
-    if shape.has_ports {
-        conditions.push(
-            r#"(r[3] == 0 || e.c.object.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[r[3]]))"#.to_owned(),
+/// For each container that gets the setting: the container `c` and the row `r`, which has policy, value, and whether it replaces and tunes
+/// as 0 or 1.
+fn setting_writes(setting: Setting, rows: &[SettingRow]) -> Variable {
+    let name = setting.name();
+    let links = rows.iter().map(|row| {
+        let SettingRow { policy, glob, value, port, replaces, tunes, sleep } = *row;
+        let mut conditions = vec![format!("s[{policy}]")];
+        conditions.extend(glob.map(|glob| format!("e.globs[{glob}]")));
+        conditions.extend(
+            port.map(|port| format!(r#"e.object.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[{port}])"#)),
         );
-    }
-    let own = own_setting(shape.setting);
-    let replaces = format!("e.r[4] == 1 && {own} != variables.values[e.r[2]]");
-    let (concerns_pod, is_changed) = match shape.setting {
-        Setting::Probe(_) if shape.tunes => {
-            conditions.push(format!(r#"(r[5] == 0 || "{name}" in e.c.object)"#));
-            let tunes = format!("size({}) > 0", tuned_numbers(name));
-            (ALWAYS_RESTARTS, format!("(e.r[5] == 0 ? {replaces} : {tunes})"))
-        }
-        Setting::Probe(_) => (ALWAYS_RESTARTS, replaces),
-        Setting::Hook(kind) => {
-            let fits = match kind {
-                HookKind::PostStart => "r[6] <= variables.gracePeriod",
-                HookKind::PreStop => "r[6] < variables.gracePeriod",
-            };
-            conditions.push(format!("(r[6] < 0 || {fits})"));
-            ("true", replaces)
-        }
+        conditions.extend(tunes.then(|| format!(r#""{name}" in e.object"#)));
+        conditions.extend(sleep.map(|sleep| match setting {
+            Setting::Hook(HookKind::PreStop) => format!("{sleep} < variables.gracePeriod"),
+            _ => format!("{sleep} <= variables.gracePeriod"),
+        }));
+        (conditions.join(" && "), format!("[{policy}, {value}, {}, {}]", u8::from(replaces), u8::from(tunes)))
+    });
+    let concerns_pod = match setting {
+        Setting::Probe(_) => format!("!({ALWAYS_RESTARTS}) ? [] : "),
+        Setting::Hook(_) => String::new(),
     };
-    let allowed = if conditions.is_empty() {
-        String::new()
-    } else {
-        format!(r#".map(e, {{"c": dyn(e.c), "rows": dyn(e.rows.filter(r, {}))}})"#, conditions.join(" && "))
-    };
-    let expression = format!(
-        concat!(
-            r#"[variables.{name}Rows.filter(r, variables.selected[r[0]])].map(rows, size(rows) == 0 || !({concerns_pod}) ? [] : "#,
-            r#"variables.containers.filter(c, !variables.recordedSettings.contains("\"containers[" + c.object.name + "]{path}\":{{\"by\":\""))"#,
-            r#".map(c, {{"c": dyn(c), "rows": dyn(rows.filter(r, c.globs[r[1]]))}})"#,
-            r#"{allowed}"#,
-            r#".filter(e, size(e.rows) > 0).map(e, {{"c": dyn(e.c), "r": dyn(e.rows[0])}})"#,
-            r#".filter(e, !({is_there}) || ({is_changed})))[0]"#,
-        ),
-        name = name,
-        concerns_pod = concerns_pod,
-        path = path(shape.setting),
-        allowed = allowed,
-        is_there = is_there(shape.setting),
-        is_changed = is_changed,
+    let recorded = format!(
+        r#"variables.recordedSettings != "" && variables.recordedSettings.contains("\"containers[" + e.object.name + "]{}\":{{\"by\":\"")"#,
+        path(setting)
     );
-    variable(name, expression)
+    let is_there = is_there(setting, "e");
+    // Where all fill in, containers that have the setting need no row.
+    let (replaces, tunes) = (rows.iter().any(|row| row.replaces), rows.iter().any(|row| row.tunes));
+    let no_row = if replaces || tunes { recorded } else { format!("{is_there} || ({recorded})") };
+    let rows = format!(r#"variables.containers.map(e, {{"c": dyn(e), "r": dyn({no_row} ? [] : {})}})"#, first(links));
+    let changes = if replaces || tunes {
+        let is_replaced = format!("e.r[2] == 1 && {} != variables.values[e.r[1]]", own_setting(setting));
+        let is_changed = if tunes { format!("e.r[3] == 0 ? {is_replaced} : size({}) > 0", tuned_numbers(name)) } else { is_replaced };
+        format!(" && (!({}) || ({is_changed}))", self::is_there(setting, "e.c"))
+    } else {
+        String::new()
+    };
+    let writes = with("s", "variables.selected", rows);
+    variable(name, format!("{concerns_pod}{writes}.filter(e, size(e.r) > 0{changes})"))
 }
 
 /// The path of the setting in a container, as records write it.
@@ -170,10 +242,10 @@ fn own_setting(setting: Setting) -> String {
 }
 
 /// Whether the container has the setting.
-fn is_there(setting: Setting) -> String {
+fn is_there(setting: Setting, container: &str) -> String {
     match setting {
-        Setting::Probe(kind) => format!(r#""{}" in e.c.object"#, kind.field_name()),
-        Setting::Hook(kind) => format!(r#""{}" in e.c.object.?lifecycle.orValue({{}})"#, kind.field_name()),
+        Setting::Probe(kind) => format!(r#""{}" in {container}.object"#, kind.field_name()),
+        Setting::Hook(kind) => format!(r#""{}" in {container}.object.?lifecycle.orValue({{}})"#, kind.field_name()),
     }
 }
 
@@ -182,34 +254,42 @@ fn tuned_numbers(kind: &str) -> String {
     let own = format!("int(e.c.object.{kind}[?n].orValue(0))");
     // Kubernetes' defaults; zero stands for absent, as what is absent reads as zero.
     let default = r#"{"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}[?n].orValue(0)"#;
-    format!("variables.values[e.r[2]].filter(n, {own} != int(variables.values[e.r[2]][n]) && (e.r[4] == 1 || {own} == {default}))")
+    format!("variables.values[e.r[1]].filter(n, {own} != int(variables.values[e.r[1]][n]) && (e.r[2] == 1 || {own} == {default}))")
 }
 
 /// The new record with everything, the one with settings only, and which of the two has room on the pod.
-fn records(shape: &Shape) -> Vec<Variable> {
+fn records(tables: &Tables) -> Vec<Variable> {
     let mut variables = Vec::new();
+    let entries = |writes: &str, own: &str, value: &str, was: &str| {
+        let entry = format!(
+            r#""\"" + t[r[0]] + "\":{{\"by\":\"" + names[r[1]] + "\",\"value\":\"" + t[r[{value}]] + (t[r[0]] in own ? "\",\"was\":" + {was} + "}}" : "\"}}")"#
+        );
+        let entries = with(
+            "own",
+            own,
+            with("t", "variables.strings", with("names", "variables.names", format!("variables.{writes}.map(r, {entry})"))),
+        );
+        format!("size(variables.{writes}) == 0 ? [] : {entries}")
+    };
     let mut labels = vec![old("recordedLabels")];
-    if shape.has_labels {
+    if !tables.labels().is_empty() {
         labels.push("variables.labelEntries".to_owned());
-        let entry = r#""\"" + variables.strings[r[1]] + "\":{\"by\":\"" + variables.names[r[0]] + "\",\"value\":\"" + variables.strings[r[2]] + "\"" + (variables.strings[r[1]] in variables.own ? ",\"was\":\"" + variables.own[variables.strings[r[1]]] + "\"}" : "}")"#;
-        variables.push(variable("labelEntries", format!("variables.labelWrites.map(r, {entry})")));
+        let was = r#""\"" + own[t[r[0]]] + "\"""#;
+        variables.push(variable("labelEntries", entries("labelWrites", "variables.own", "2", was)));
     }
     let mut annotations = vec![old("recordedAnnotations")];
-    if shape.has_annotations {
+    if !tables.annotations().is_empty() {
         annotations.push("variables.annotationEntries".to_owned());
-        let entry = format!(
-            r#""\"" + variables.strings[r[1]] + "\":{{\"by\":\"" + variables.names[r[0]] + "\",\"value\":\"" + variables.strings[r[3]] + "\"" + (variables.strings[r[1]] in variables.annotations ? ",\"was\":" + {} + "}}" : "}}")"#,
-            quoted("variables.annotations[variables.strings[r[1]]]")
-        );
-        variables.push(variable("annotationEntries", format!("variables.annotationWrites.map(r, {entry})")));
+        let was = quoted("own[t[r[0]]]");
+        variables.push(variable("annotationEntries", entries("annotationWrites", "variables.annotations", "3", &was)));
     }
     let mut entries = Vec::new();
-    if shape.has_grace_period {
+    if !tables.grace_periods().is_empty() {
         entries.push(
             r#"variables.gracePeriodWrites.map(r, "\"terminationGracePeriodSeconds\":{\"by\":\"" + variables.names[r[0]] + "\"" + (variables.ownGracePeriod == 30 ? "}" : ",\"was\":" + string(variables.ownGracePeriod) + "}"))"#.to_owned(),
         );
     }
-    entries.extend(shape.settings.iter().map(setting_entries));
+    entries.extend(tables.settings().map(|(setting, rows)| setting_entries(setting, rows)));
     let mut settings = vec![old("recordedSettings")];
     if !entries.is_empty() {
         settings.push("variables.settingEntries".to_owned());
@@ -218,7 +298,7 @@ fn records(shape: &Shape) -> Vec<Variable> {
     let (labels, annotations, settings) = (labels.join(" + "), annotations.join(" + "), settings.join(" + "));
     variables.push(variable("fullRecord", record(&labels, &annotations, &settings)));
     variables.push(variable("recordOfSettings", record(&old("recordedLabels"), &old("recordedAnnotations"), &settings)));
-    variables.extend(room(shape));
+    variables.extend(room(tables));
     variables
 }
 
@@ -235,25 +315,25 @@ fn record(labels: &str, annotations: &str, settings: &str) -> String {
 }
 
 /// The entries of one setting in the record.
-fn setting_entries(shape: &SettingShape) -> String {
-    let (name, own) = (shape.setting.name(), own_setting(shape.setting));
-    let was = if shape.replaces {
-        let json = match shape.setting {
+fn setting_entries(setting: Setting, rows: &[SettingRow]) -> String {
+    let (name, own) = (setting.name(), own_setting(setting));
+    let was = if rows.iter().any(|row| row.replaces || row.tunes) {
+        let json = match setting {
             Setting::Probe(_) => probe_json(&own),
             Setting::Hook(_) => hook_json(&own),
         };
-        format!(r#"({} ? ",\"was\":" + {json} + "}}" : "}}")"#, is_there(shape.setting))
+        format!(r#"({} ? ",\"was\":" + {json} + "}}" : "}}")"#, is_there(setting, "e.c"))
     } else {
         r#""}""#.to_owned()
     };
     format!(
         r#"variables.{name}.map(e, "\"containers[" + e.c.object.name + "]{}\":{{\"by\":\"" + variables.names[e.r[0]] + "\"" + {was})"#,
-        path(shape.setting)
+        path(setting)
     )
 }
 
 /// Whether the pod's annotations have room for everything, or for the record of settings at least.
-fn room(shape: &Shape) -> [Variable; 3] {
+fn room(tables: &Tables) -> [Variable; 3] {
     let bytes = |text: &str| format!("size(bytes({text}))");
     let old_record = bytes("variables.recordOnPod");
     let key_size = APPLIED_ANNOTATION.len();
@@ -264,33 +344,42 @@ fn room(shape: &Shape) -> [Variable; 3] {
             bytes(&record),
         )
     };
-    let key = "variables.strings[r[1]]";
-    let growth = if shape.has_annotations {
-        format!(
-            "(variables.annotationWrites.map(r, {value} + ({key} in variables.annotations ? 0 - {was} : {key_size})) + [0]).sum()",
-            value = bytes("variables.strings[r[2]]"),
-            was = bytes(&format!("variables.annotations[{key}]")),
-            key_size = bytes(key),
-        )
-    } else {
+    let growth = if tables.annotations().is_empty() {
         "0".to_owned()
+    } else {
+        let growth = format!(
+            "(variables.annotationWrites.map(r, {value} + (t[r[0]] in own ? 0 - {was} : {key_size})) + [0]).sum()",
+            value = bytes("t[r[2]]"),
+            was = bytes("own[t[r[0]]]"),
+            key_size = bytes("t[r[0]]"),
+        );
+        with("own", "variables.annotations", with("t", "variables.strings", growth))
     };
+    // Nearly always this much is enough to know. A character has four bytes at most.
+    let surely = format!(
+        "variables.annotationsSize + {} + 4 * size(variables.fullRecord) <= {ANNOTATIONS_LIMIT}",
+        key_size + tables.annotation_bytes()
+    );
     [
         variable(
             "annotationsSize",
-            format!("(variables.annotations.map(k, {} + {}) + [0]).sum()", bytes("k"), bytes("variables.annotations[k]")),
+            format!(
+                "size(variables.annotations) == 0 ? 0 : (variables.annotations.map(k, {} + {}) + [0]).sum()",
+                bytes("k"),
+                bytes("variables.annotations[k]")
+            ),
         ),
-        variable("hasRoomForAll", fits("fullRecord", &growth)),
+        variable("hasRoomForAll", format!("{surely} || {}", fits("fullRecord", &growth))),
         variable("hasRoomForSettings", format!("variables.hasRoomForAll || {}", fits("recordOfSettings", "0"))),
     ]
 }
 
 /// The whole: a JSON patch.
-pub(super) fn patch(shape: &Shape) -> String {
+pub(super) fn patch(tables: &Tables) -> String {
     let add = |path: &str, value: &str| format!("JSONPatch{{op: \"add\", path: {path}, value: {value}}}");
     let map = |map: &str, writes: &str| {
-        let entry = add(&format!(r#""/metadata/{map}/" + jsonpatch.escapeKey(variables.strings[r[1]])"#), "variables.strings[r[2]]");
-        format!("variables.{writes}.map(r, {entry})")
+        let entry = add(&format!(r#""/metadata/{map}/" + jsonpatch.escapeKey(t[r[0]])"#), "t[r[2]]");
+        with("t", "variables.strings", format!("variables.{writes}.map(r, {entry})"))
     };
     let record = |record: &str| {
         let path = format!(r#""/metadata/annotations/" + jsonpatch.escapeKey("{APPLIED_ANNOTATION}")"#);
@@ -301,20 +390,20 @@ pub(super) fn patch(shape: &Shape) -> String {
         format!("(size(variables.{map}) > 0 || {is_unchanged} ? [] : [{}])", add(&format!("\"/metadata/{map}\""), "{}"))
     };
     let mut metadata = vec![empty("annotations", "variables.fullRecord == variables.record"), record("fullRecord")];
-    if shape.has_annotations {
+    if !tables.annotations().is_empty() {
         metadata.push(map("annotations", "annotationWrites"));
     }
-    if shape.has_labels {
+    if !tables.labels().is_empty() {
         metadata.push(empty("labels", "size(variables.labelWrites) == 0"));
         metadata.push(map("labels", "labelWrites"));
     }
     let only_record = [empty("annotations", "variables.recordOfSettings == variables.record"), record("recordOfSettings")];
     let mut patch = vec![format!("(variables.hasRoomForAll ? {} : {})", metadata.join(" + "), only_record.join(" + "))];
-    if shape.has_grace_period {
+    if !tables.grace_periods().is_empty() {
         patch.push(format!("variables.gracePeriodWrites.map(r, {})", add("\"/spec/terminationGracePeriodSeconds\"", "r[1]")));
     }
-    let hooks = shape.settings.iter().filter(|shape| matches!(shape.setting, Setting::Hook(_)));
-    let gets_hook: Vec<_> = hooks.map(|shape| format!("variables.{}.exists(e, e.c.path == c.path)", shape.setting.name())).collect();
+    let hooks = tables.settings().filter(|(setting, _)| matches!(setting, Setting::Hook(_)));
+    let gets_hook: Vec<_> = hooks.map(|(setting, _)| format!("variables.{}.exists(e, e.c.path == c.path)", setting.name())).collect();
     if !gets_hook.is_empty() {
         patch.push(format!(
             "variables.containers.filter(c, !has(c.object.lifecycle) && ({})).map(c, {})",
@@ -322,17 +411,17 @@ pub(super) fn patch(shape: &Shape) -> String {
             add(r#"c.path + "/lifecycle""#, "{}")
         ));
     }
-    patch.extend(shape.settings.iter().map(|shape| {
-        let target = path(shape.setting).replace('.', "/");
-        let value = if shape.tunes {
-            format!("e.r[5] == 0 ? dyn(variables.values[e.r[2]]) : dyn({})", tuned(shape.setting.name()))
+    patch.extend(tables.settings().map(|(setting, rows)| {
+        let target = path(setting).replace('.', "/");
+        let value = if rows.iter().any(|row| row.tunes) {
+            format!("e.r[3] == 0 ? dyn(variables.values[e.r[1]]) : dyn({})", tuned(setting.name()))
         } else {
-            "variables.values[e.r[2]]".to_owned()
+            "variables.values[e.r[1]]".to_owned()
         };
-        format!("variables.{}.map(e, {})", shape.setting.name(), add(&format!(r#"e.c.path + "{target}""#), &value))
+        format!("variables.{}.map(e, {})", setting.name(), add(&format!(r#"e.c.path + "{target}""#), &value))
     }));
     format!(
-        r#""kubernetes.io/config.mirror" in variables.annotations || !variables.selected.exists(s, s) || !variables.hasRoomForSettings ? [] : {}"#,
+        r#""kubernetes.io/config.mirror" in variables.annotations || !(true in variables.selected) || !variables.hasRoomForSettings ? [] : {}"#,
         patch.join(" + "),
     )
 }
@@ -342,7 +431,7 @@ fn tuned(name: &str) -> String {
     format!(
         concat!(
             r#"[{tuned}].map(tuned, (e.c.object.{name}.filter(n, !(n in tuned)).map(n, {{"name": dyn(n), "value": dyn(e.c.object.{name}[n])}})"#,
-            r#" + tuned.map(n, {{"name": dyn(n), "value": dyn(variables.values[e.r[2]][n])}})).transformMapEntry(i, entry, {{string(entry.name): entry.value}}))[0]"#
+            r#" + tuned.map(n, {{"name": dyn(n), "value": dyn(variables.values[e.r[1]][n])}})).transformMapEntry(i, entry, {{string(entry.name): entry.value}}))[0]"#
         ),
         tuned = tuned_numbers(name),
         name = name,

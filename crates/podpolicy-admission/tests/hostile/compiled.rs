@@ -9,7 +9,7 @@ use podpolicy_admission::cel::compile;
 use podpolicy_engine::{Exec, Policy, Program, Settings};
 use serde_json::{Value as Json, json};
 
-/// Variables that hold what users wrote, beside those with numbers. All others are the program.
+/// Variables that hold what users wrote. All others are the program, which says numbers at most.
 const DATA: [&str; 3] = ["strings", "values", "selected"];
 
 /// The compiled variables by name, and the patch.
@@ -47,27 +47,37 @@ impl Compiled {
         let program = Program::new([Arc::new(policy)], HashMap::new(), settings);
         let mut compilation = compile(&program);
         assert_eq!(compilation.omissions, []);
-        let spec = compilation.units.pop().unwrap().policy.spec.unwrap();
+        let unit = compilation.units.pop().unwrap();
+        let spec = unit.policy.spec.unwrap();
         let variables = spec.variables.unwrap().into_iter().map(|variable| (variable.name, variable.expression)).collect();
         let patch = spec.mutations.unwrap()[0].json_patch.clone().unwrap().expression.unwrap();
+        let patch = patch.replace(&unit.digest, "digest");
         Self { variables, patch }
     }
 
-    /// All that no user has a say in.
-    pub fn program(&self) -> (Vec<&(String, String)>, usize) {
-        let is_program = |name: &str| !DATA.contains(&name) && !name.ends_with("Rows");
-        (self.variables.iter().filter(|(name, _)| is_program(name)).collect(), self.patch.len())
+    /// The expressions in which users have no say, but for the numbers in them, by name.
+    pub fn program(&self) -> impl Iterator<Item = (&str, String)> {
+        let is_program = |name: &str| !DATA.contains(&name);
+        let variables =
+            self.variables.iter().map(|(name, expression)| (name.as_str(), expression)).filter(move |(name, _)| is_program(name));
+        variables.chain([("patch", &self.patch)]).map(|(name, expression)| (name, without_numbers(expression)))
+    }
+
+    /// The first expression of the program that is another one in the other.
+    pub fn difference(&self, other: &Self) -> Result<(), String> {
+        let (ours, theirs): (Vec<_>, Vec<_>) = (self.program().collect(), other.program().collect());
+        if ours.len() != theirs.len() {
+            return Err(format!("{} expressions are {} in the other", ours.len(), theirs.len()));
+        }
+        match ours.into_iter().zip(theirs).find(|(ours, theirs)| ours != theirs) {
+            Some(((name, ours), (_, theirs))) => Err(format!("{name} differs:\n{ours}\n{theirs}")),
+            None => Ok(()),
+        }
     }
 
     /// Whether the tables hold the texts, as they are.
     pub fn check(&self, texts: &[String; 6]) -> Result<(), String> {
         let [value, key, word, path, label, _] = texts;
-        let is_number = |character: char| character.is_ascii_digit() || "[],- ".contains(character);
-        for (name, rows) in self.variables.iter().filter(|(name, _)| name.ends_with("Rows")) {
-            if !rows.chars().all(is_number) {
-                return Err(format!("{name} holds more than numbers: {rows}"));
-            }
-        }
         let strings = self.evaluate("strings")?;
         let strings: Vec<_> = strings.as_array().ok_or("strings are no list")?.iter().filter_map(Json::as_str).collect();
         for wanted in [value.as_str(), &format!("x{key}"), label] {
@@ -105,4 +115,17 @@ impl Compiled {
         let value = program.execute(&context).map_err(|error| format!("{name} does not evaluate: {error}\n{expression}"))?;
         value.json().map_err(|error| format!("{name} is no JSON: {error:?}"))
     }
+}
+
+/// The expression with 0 for each number.
+fn without_numbers(expression: &str) -> String {
+    let mut text = String::with_capacity(expression.len());
+    for character in expression.chars() {
+        match character {
+            '0'..='9' if text.ends_with('0') => {}
+            '0'..='9' => text.push('0'),
+            other => text.push(other),
+        }
+    }
+    text
 }
