@@ -17,7 +17,7 @@ use super::literal;
 pub(super) struct Tables {
     strings: Interned,
     values: Interned,
-    globs: Interned,
+    conditions: Interned,
     /// For each policy, the conditions that must all hold for it to select the pod.
     selections: Vec<BTreeSet<String>>,
     /// For each policy, its name in records.
@@ -65,7 +65,7 @@ pub(super) struct SettingRow {
     /// The condition on the container's name; none if it always holds.
     pub(super) glob: Option<usize>,
     pub(super) value: usize,
-    /// The name of the port that the container must have.
+    /// The condition that the container has the port that is named.
     pub(super) port: Option<usize>,
     pub(super) replaces: bool,
     /// Tunes the container's own probe.
@@ -222,9 +222,12 @@ impl Tables {
         }
         earlier.push(names);
         let Some(value) = value else { return };
-        row.glob = (!conditions.is_empty()).then(|| self.globs.put(&conditions.join(" && ")));
+        row.glob = (!conditions.is_empty()).then(|| self.conditions.put(&conditions.join(" && ")));
         row.value = self.values.put(&literal::value(&value));
-        row.port = port.map(|name| self.strings.put(name));
+        row.port = port.map(|name| {
+            let name = literal::text(name);
+            self.conditions.put(&format!(r#"c.?ports.orValue([]).exists(port, port.?name.orValue("") == {name})"#))
+        });
         self.put_setting(setting, row);
     }
 
@@ -282,9 +285,9 @@ impl Tables {
         Setting::ALL.into_iter().map(move |setting| (setting, rows(setting))).filter(|(_, rows)| !rows.is_empty())
     }
 
-    /// The conditions on the name of a container `c`, as a list.
-    pub(super) fn globs(&self) -> String {
-        literal::list(self.globs.order.iter().cloned())
+    /// The conditions on a container `c`.
+    pub(super) fn conditions(&self) -> impl Iterator<Item = &str> {
+        self.conditions.order.iter().map(String::as_str)
     }
 
     /// How many bytes the annotations that policies set could take at most, with their keys.
@@ -311,7 +314,7 @@ fn covers(selections: &[BTreeSet<String>], one: usize, other: usize) -> bool {
 }
 
 /// A list, in as many variables as it needs, and one with the name that joins them.
-fn chunked(variables: &mut Vec<Variable>, name: &str, items: impl Iterator<Item = String>, limit: usize) {
+pub(super) fn chunked(variables: &mut Vec<Variable>, name: &str, items: impl Iterator<Item = String>, limit: usize) {
     chunked_within(variables, name, items, limit, |list| list);
 }
 

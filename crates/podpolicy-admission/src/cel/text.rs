@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::Variable;
 use podpolicy_api::APPLIED_ANNOTATION;
 use podpolicy_engine::{ANNOTATIONS_LIMIT, HookKind};
 
-use super::tables::{AnnotationRow, GracePeriodRow, LabelRow, Setting, SettingRow, Tables, chunked_within, variable, with};
+use super::tables::{AnnotationRow, GracePeriodRow, LabelRow, Setting, SettingRow, Tables, chunked, chunked_within, variable, with};
 
 /// Whether the pod may have probes from policies.
 const ALWAYS_RESTARTS: &str = r#"object.spec.?restartPolicy.orValue("Always") == "Always""#;
@@ -53,26 +53,22 @@ pub(super) fn before() -> Vec<Variable> {
     ]
 }
 
-/// What the policies make of the pod, given the selection. None of them is longer than `limit` characters, unless one key alone makes it so.
+/// What the policies make of the pod, given the selection.
 pub(super) fn decisions(tables: &Tables, limit: usize) -> Vec<Variable> {
     let mut variables = Vec::new();
-    let writes = |own: &str, old: &str, list: String| {
-        let writes = format!("{list}.filter(r, size(r) > 0)");
-        with("own", own, with("old", old, with("t", "variables.strings", with("s", "variables.selected", writes))))
-    };
     if !tables.labels().is_empty() {
-        let keys = tables.labels().iter().map(|(key, rows)| label_write(*key, rows));
-        let within = |list| writes("variables.own", "variables.recordedLabels", list);
-        chunked_within(&mut variables, "labelWrites", keys, limit, within);
+        let mut keys = Keys::default();
+        tables.labels().iter().for_each(|(key, rows)| keys.add_label(*key, rows));
+        writes(&mut variables, "label", ("variables.own", "variables.recordedLabels"), keys, limit);
     }
     if !tables.annotations().is_empty() {
-        let keys = tables.annotations().iter().map(|(key, rows)| annotation_write(*key, rows));
-        let within = |list| writes("variables.annotations", "variables.recordedAnnotations", list);
-        chunked_within(&mut variables, "annotationWrites", keys, limit, within);
+        let mut keys = Keys::default();
+        tables.annotations().iter().for_each(|(key, rows)| keys.add_annotation(*key, rows));
+        writes(&mut variables, "annotation", ("variables.annotations", "variables.recordedAnnotations"), keys, limit);
     }
     let has_settings = tables.settings().next().is_some();
     if !tables.grace_periods().is_empty() || has_settings {
-        variables.push(variable("containers", containers(&tables.globs())));
+        variables.push(variable("containers", containers(tables.conditions())));
         variables.push(variable("ownGracePeriod", "object.spec.?terminationGracePeriodSeconds.orValue(30)"));
     }
     if !tables.grace_periods().is_empty() {
@@ -80,7 +76,9 @@ pub(super) fn decisions(tables: &Tables, limit: usize) -> Vec<Variable> {
     } else if has_settings {
         variables.push(variable("gracePeriod", "variables.ownGracePeriod"));
     }
-    variables.extend(tables.settings().map(|(setting, rows)| setting_writes(setting, rows)));
+    for (setting, rows) in tables.settings() {
+        setting_writes(&mut variables, setting, rows, limit);
+    }
     variables.extend(records(tables));
     variables
 }
@@ -88,60 +86,92 @@ pub(super) fn decisions(tables: &Tables, limit: usize) -> Vec<Variable> {
 /// How many conditions follow each other in one expression: the API server's parser goes no deeper than 250.
 const LONGEST_CHAIN: usize = 50;
 
-/// The first result whose condition holds, or else an empty list. What comes after it is not evaluated, but for every
-/// `LONGEST_CHAIN`th.
+/// How long an expression of conditions gets before the next one begins: what the API server takes to check the types in an expression grows
+/// with the square of their number.
+const CHAINS_LIMIT: usize = 1_500;
+
+/// The number of the first row whose condition holds, or else -1. What comes after it is not evaluated, but for every `LONGEST_CHAIN`th.
 fn first(links: impl IntoIterator<Item = (String, String)>) -> String {
     let links: Vec<_> = links.into_iter().collect();
-    let chains: Vec<String> = links
-        .chunks(LONGEST_CHAIN)
-        .map(|links| {
-            let links = links.iter().flat_map(|(condition, result)| [condition, " ? ", result, " : "]);
-            links.chain(["[]"]).collect()
-        })
-        .collect();
-    match chains.as_slice() {
-        [] => "[]".to_owned(),
+    match chains(&links).as_slice() {
         [chain] => chain.clone(),
-        chains => format!("([{}].filter(r, size(r) > 0) + [[]])[0]", chains.join(", ")),
+        chains => format!("([{}].filter(n, n >= 0) + [-1])[0]", chains.join(", ")),
     }
 }
 
-/// Key, policy and value of what is written to one label, if anything is. `t` are the strings, `s` says which policies select the pod, `own`
-/// are the pod's own labels, `old` is what an earlier pass recorded.
-fn label_write(key: usize, rows: &[LabelRow]) -> String {
-    let row = |row: &LabelRow| format!("[{key}, {}, {}]", row.policy, row.value);
-    let if_absent = first(rows.iter().filter(|row| row.if_absent).map(|it| (format!("s[{}]", it.policy), row(it))));
-    // Policies that fill in take the key and change nothing; after the last that replaces they make no difference.
-    let until = rows.iter().rposition(|row| row.replaces).map_or(0, |last| last + 1);
-    let if_present = first(rows[..until].iter().map(|it| {
-        let LabelRow { policy, value, replaces, if_other, .. } = *it;
-        let condition = if if_other { format!("s[{policy}]") } else { format!("s[{policy}] && own[t[{key}]] == t[{value}]") };
-        let is_changed = format!(r#"own[t[{key}]] != t[{value}] && own[t[{key}]].matches("^[-A-Za-z0-9_.]*$")"#);
-        (condition, if replaces { format!("({is_changed} ? {} : [])", row(it)) } else { "[]".to_owned() })
-    }));
-    format!("{} ? [] : t[{key}] in own ? {} : {if_absent}", is_recorded(key), nested(&if_present))
+fn chains(links: &[(String, String)]) -> Vec<String> {
+    if links.is_empty() {
+        return vec!["-1".to_owned()];
+    }
+    let chain = |links: &[(String, String)]| {
+        let links = links.iter().flat_map(|(condition, result)| [condition, " ? ", result, " : "]);
+        links.chain(["-1"]).collect()
+    };
+    links.chunks(LONGEST_CHAIN).map(chain).collect()
 }
 
-/// Key, policy, value and value as JSON of what is written to one annotation, if anything is; likewise.
-fn annotation_write(key: usize, rows: &[AnnotationRow]) -> String {
-    let links = rows.iter().map(|row| {
-        let AnnotationRow { policy, value, json, replaces, is_large } = *row;
-        let write = format!("[{key}, {policy}, {value}, {json}]");
-        let result = if is_large {
-            "[]".to_owned()
-        } else if replaces {
-            format!("(t[{key}] in own && own[t[{key}]] == t[{value}] ? [] : {write})")
-        } else {
-            format!("(t[{key}] in own ? [] : {write})")
-        };
-        (format!("s[{policy}]"), result)
+/// The variables that say which rows are written, given an expression for the number of the row for each key. `t` are the strings, `s`
+/// says which policies select the pod, `own` is what the pod has itself, `old` is what an earlier pass recorded.
+fn writes(variables: &mut Vec<Variable>, kind: &str, (own, old): (&str, &str), keys: Keys, limit: usize) {
+    let within = |expression| with("own", own, with("t", "variables.strings", expression));
+    chunked(variables, &format!("{kind}Rows"), keys.rows.into_iter(), limit);
+    chunked_within(variables, &format!("{kind}Numbers"), keys.numbers.into_iter(), CHAINS_LIMIT, |list| {
+        within(with("old", old, with("s", "variables.selected", list)))
     });
-    format!("{} ? [] : {}", is_recorded(key), first(links))
+    // A row that replaces is written where it changes something.
+    let is_label = if kind == "label" { r#" && own[t[r[0]]].matches("^[-A-Za-z0-9_.]*$")"# } else { "" };
+    let is_changed = format!("!(t[r[0]] in own) || (own[t[r[0]]] != t[r[2]]{is_label})");
+    let rows = with("rows", &format!("variables.{kind}Rows"), format!("variables.{kind}Numbers.filter(n, n >= 0).map(n, rows[n])"));
+    variables.push(variable(format!("{kind}Writes"), format!("{rows}.filter(r, {})", within(is_changed))));
 }
 
-/// Whether an earlier pass wrote the label or annotation.
-fn is_recorded(key: usize) -> String {
-    format!(r#"(old != "" && old.contains("\"" + t[{key}] + "\":{{\"by\":\""))"#)
+/// The rows of all keys, and for each key the number of the row that takes it, or -1 if it stays as it is.
+#[derive(Default)]
+struct Keys {
+    rows: Vec<String>,
+    numbers: Vec<String>,
+}
+
+impl Keys {
+    /// Adds a key, given its rows, and what takes it where the pod lacks it, and where the pod has it.
+    fn add(&mut self, key: usize, rows: impl Iterator<Item = String>, if_absent: &str, if_present: &str) {
+        self.rows.extend(rows);
+        let number =
+            if if_absent == if_present { if_absent.to_owned() } else { format!("t[{key}] in own ? {} : {if_absent}", nested(if_present)) };
+        self.numbers.push(format!(r#"(old != "" && old.contains("\"" + t[{key}] + "\":{{\"by\":\"")) ? -1 : {number}"#));
+    }
+
+    /// Rows have key, policy and value.
+    fn add_label(&mut self, key: usize, labels: &[LabelRow]) {
+        let numbered = || labels.iter().zip(self.rows.len()..);
+        let if_absent = first(numbered().filter(|(row, _)| row.if_absent).map(|(row, number)| (selects(row.policy), number.to_string())));
+        // Policies that fill in take the key and change nothing; after the last that replaces they make no difference.
+        let until = labels.iter().rposition(|row| row.replaces).map_or(0, |last| last + 1);
+        let if_present = first(numbered().take(until).map(|(row, number)| {
+            let LabelRow { policy, value, replaces, if_other, .. } = *row;
+            let condition = if if_other { selects(policy) } else { format!("{} && own[t[{key}]] == t[{value}]", selects(policy)) };
+            (condition, if replaces { number.to_string() } else { "-1".to_owned() })
+        }));
+        self.add(key, labels.iter().map(|row| format!("[{key}, {}, {}]", row.policy, row.value)), &if_absent, &if_present);
+    }
+
+    /// Rows have key, policy, value and value as JSON.
+    fn add_annotation(&mut self, key: usize, annotations: &[AnnotationRow]) {
+        let until = annotations.iter().rposition(|row| row.replaces).map_or(0, |last| last + 1);
+        let numbered = || annotations.iter().zip(self.rows.len()..);
+        let link = |row: &AnnotationRow, number: usize, takes: bool| {
+            (selects(row.policy), if takes && !row.is_large { number.to_string() } else { "-1".to_owned() })
+        };
+        let if_absent = first(numbered().map(|(row, number)| link(row, number, true)));
+        let if_present = first(numbered().take(until).map(|(row, number)| link(row, number, row.replaces)));
+        let rows = annotations.iter().map(|row| format!("[{key}, {}, {}, {}]", row.policy, row.value, row.json));
+        self.add(key, rows, &if_absent, &if_present);
+    }
+}
+
+/// Whether the policy selects the pod.
+fn selects(policy: usize) -> String {
+    format!("s[{policy}]")
 }
 
 /// The expression as an operand.
@@ -151,14 +181,16 @@ fn nested(expression: &str) -> String {
 
 /// Policy and seconds of the grace period that is written, if one is, and the one that the pod ends up with.
 fn grace_period_write(rows: &[GracePeriodRow]) -> [Variable; 3] {
-    let links = rows.iter().map(|row| {
+    let table: Vec<_> = rows.iter().map(|row| format!("[{}, {}]", row.policy, row.seconds)).collect();
+    let links = rows.iter().enumerate().map(|(number, row)| {
         let GracePeriodRow { policy, seconds, replaces } = *row;
         let kept = if replaces { "" } else { "own != 30 || " };
         let condition = format!("s[{policy}] && ({kept}{seconds} >= own || {seconds} >= variables.shortestGracePeriod)");
-        let writes = if replaces { "true" } else { "own == 30" };
-        (condition, format!("({writes} && own != {seconds} ? [[{policy}, {seconds}]] : [])"))
+        let writes = if replaces { "" } else { "own == 30 && " };
+        (condition, format!("({writes}own != {seconds} ? {number} : -1)"))
     });
-    let write = with("own", "variables.ownGracePeriod", with("s", "variables.selected", first(links)));
+    let number = with("own", "variables.ownGracePeriod", with("s", "variables.selected", first(links)));
+    let write = format!("[{number}].filter(n, n >= 0).map(n, [{}][n])", table.join(", "));
     [
         // The shortest grace period that the hooks on the pod leave room for.
         variable(
@@ -176,11 +208,13 @@ fn grace_period_write(rows: &[GracePeriodRow]) -> [Variable; 3] {
     ]
 }
 
-/// Containers that may have probes and hooks: where they are, and which conditions on names hold.
-fn containers(globs: &str) -> String {
+/// Containers that may have probes and hooks: where they are, and which conditions hold.
+fn containers<'a>(conditions: impl Iterator<Item = &'a str>) -> String {
+    let conditions: Vec<_> = conditions.enumerate().map(|(number, condition)| format!(r#", "is{number}": dyn({condition})"#)).collect();
+    let conditions = conditions.concat();
     let of = |list: &str, condition: &str| {
         format!(
-            r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c), "globs": dyn({globs})}})"#
+            r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c){conditions}}})"#
         )
     };
     format!("{} + {}", of("containers", "true"), of("initContainers", r#"c.?restartPolicy.orValue("") == "Always""#))
@@ -188,44 +222,61 @@ fn containers(globs: &str) -> String {
 
 /// For each container that gets the setting: the container `c` and the row `r`, which has policy, value, and whether it replaces and tunes
 /// as 0 or 1.
-fn setting_writes(setting: Setting, rows: &[SettingRow]) -> Variable {
+fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[SettingRow], limit: usize) {
     let name = setting.name();
-    let links = rows.iter().map(|row| {
-        let SettingRow { policy, glob, value, port, replaces, tunes, sleep } = *row;
-        let mut conditions = vec![format!("s[{policy}]")];
-        conditions.extend(glob.map(|glob| format!("e.globs[{glob}]")));
-        conditions.extend(
-            port.map(|port| format!(r#"e.object.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[{port}])"#)),
-        );
-        conditions.extend(tunes.then(|| format!(r#""{name}" in e.object"#)));
-        conditions.extend(sleep.map(|sleep| match setting {
-            Setting::Hook(HookKind::PreStop) => format!("{sleep} < variables.gracePeriod"),
-            _ => format!("{sleep} <= variables.gracePeriod"),
-        }));
-        (conditions.join(" && "), format!("[{policy}, {value}, {}, {}]", u8::from(replaces), u8::from(tunes)))
-    });
+    let table = rows.iter().map(|row| format!("[{}, {}, {}, {}]", row.policy, row.value, u8::from(row.replaces), u8::from(row.tunes)));
+    chunked(variables, &format!("{name}Rows"), table, limit);
+    let links: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .map(|(number, row)| {
+            let mut conditions = vec![selects(row.policy)];
+            conditions.extend([row.glob, row.port].into_iter().flatten().map(|number| format!("e.is{number}")));
+            conditions.extend(row.tunes.then(|| format!("has(e.object.{name})")));
+            conditions.extend(row.sleep.map(|sleep| match setting {
+                Setting::Hook(HookKind::PreStop) => format!("{sleep} < grace"),
+                _ => format!("{sleep} <= grace"),
+            }));
+            (conditions.join(" && "), number.to_string())
+        })
+        .collect();
+    let has_sleep = rows.iter().any(|row| row.sleep.is_some());
+    // For each container the number of the row, or -1; the rows of one chain at a time.
+    let numbers: Vec<_> = chains(&links)
+        .into_iter()
+        .enumerate()
+        .map(|(number, chain)| {
+            let numbers = with("s", "variables.selected", format!("variables.containers.map(e, {chain})"));
+            let numbers = if has_sleep { with("grace", "variables.gracePeriod", numbers) } else { numbers };
+            variables.push(variable(format!("{name}Numbers{number}"), numbers));
+            format!("variables.{name}Numbers{number}[i]")
+        })
+        .collect();
+    let number = match numbers.as_slice() {
+        [number] => number.clone(),
+        numbers => format!("([{}].filter(n, n >= 0) + [-1])[0]", numbers.join(", ")),
+    };
     let concerns_pod = match setting {
         Setting::Probe(_) => format!("!({ALWAYS_RESTARTS}) ? [] : "),
         Setting::Hook(_) => String::new(),
     };
     let recorded = format!(
-        r#"variables.recordedSettings != "" && variables.recordedSettings.contains("\"containers[" + e.object.name + "]{}\":{{\"by\":\"")"#,
+        r#"(variables.recordedSettings != "" && variables.recordedSettings.contains("\"containers[" + e.c.object.name + "]{}\":{{\"by\":\""))"#,
         path(setting)
     );
-    let is_there = is_there(setting, "e");
-    // Where all fill in, containers that have the setting need no row.
+    let is_there = is_there(setting);
     let (replaces, tunes) = (rows.iter().any(|row| row.replaces), rows.iter().any(|row| row.tunes));
-    let no_row = if replaces || tunes { recorded } else { format!("{is_there} || ({recorded})") };
-    let rows = format!(r#"variables.containers.map(e, {{"c": dyn(e), "r": dyn({no_row} ? [] : {})}})"#, first(links));
-    let changes = if replaces || tunes {
-        let is_replaced = format!("e.r[2] == 1 && {} != variables.values[e.r[1]]", own_setting(setting));
-        let is_changed = if tunes { format!("e.r[3] == 0 ? {is_replaced} : size({}) > 0", tuned_numbers(name)) } else { is_replaced };
-        format!(" && (!({}) || ({is_changed}))", self::is_there(setting, "e.c"))
+    let is_replaced = format!("e.r[2] == 1 && {} != variables.values[e.r[1]]", own_setting(setting));
+    let changes = if tunes {
+        format!("!({is_there}) || (e.r[3] == 0 ? {is_replaced} : size({}) > 0)", tuned_numbers(name))
+    } else if replaces {
+        format!("!({is_there}) || ({is_replaced})")
     } else {
-        String::new()
+        format!("!({is_there})")
     };
-    let writes = with("s", "variables.selected", rows);
-    variable(name, format!("{concerns_pod}{writes}.filter(e, size(e.r) > 0{changes})"))
+    let row = format!(r#"{{"c": dyn(e), "r": dyn([{number}].map(n, n < 0 ? [] : variables.{name}Rows[n])[0])}}"#);
+    let writes = format!("variables.containers.transformList(i, e, {row}).filter(e, size(e.r) > 0 && !{recorded} && ({changes}))");
+    variables.push(variable(name, format!("{concerns_pod}{writes}")));
 }
 
 /// The path of the setting in a container, as records write it.
@@ -242,10 +293,10 @@ fn own_setting(setting: Setting) -> String {
 }
 
 /// Whether the container has the setting.
-fn is_there(setting: Setting, container: &str) -> String {
+fn is_there(setting: Setting) -> String {
     match setting {
-        Setting::Probe(kind) => format!(r#""{}" in {container}.object"#, kind.field_name()),
-        Setting::Hook(kind) => format!(r#""{}" in {container}.object.?lifecycle.orValue({{}})"#, kind.field_name()),
+        Setting::Probe(kind) => format!(r#""{}" in e.c.object"#, kind.field_name()),
+        Setting::Hook(kind) => format!(r#""{}" in e.c.object.?lifecycle.orValue({{}})"#, kind.field_name()),
     }
 }
 
@@ -322,7 +373,7 @@ fn setting_entries(setting: Setting, rows: &[SettingRow]) -> String {
             Setting::Probe(_) => probe_json(&own),
             Setting::Hook(_) => hook_json(&own),
         };
-        format!(r#"({} ? ",\"was\":" + {json} + "}}" : "}}")"#, is_there(setting, "e.c"))
+        format!(r#"({} ? ",\"was\":" + {json} + "}}" : "}}")"#, is_there(setting))
     } else {
         r#""}""#.to_owned()
     };
