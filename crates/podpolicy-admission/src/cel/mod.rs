@@ -1,10 +1,13 @@
 //! Compiles a program to MutatingAdmissionPolicy objects, so that the API server itself gives pods their settings. Pure: no
 //! I/O, no clock. The same program always gives the same objects.
 
+mod before;
+mod choice;
 mod literal;
 mod objects;
+mod patch;
+mod record;
 mod tables;
-mod text;
 
 use std::collections::BTreeSet;
 

@@ -9,7 +9,7 @@ use podpolicy_api::GROUP;
 use podpolicy_engine::Remaining;
 use sha2::{Digest, Sha256};
 
-use super::{IN_FORCE_CONDITION, OWNER_LABEL, literal, tables::Tables, text};
+use super::{IN_FORCE_CONDITION, OWNER_LABEL, before, choice, literal, patch, tables::Tables};
 
 /// How long one expression may be. The API server takes 100,000 characters.
 const EXPRESSION_LIMIT: usize = 90_000;
@@ -31,12 +31,12 @@ impl Content {
             return None;
         }
         let mut variables = tables.variables(EXPRESSION_LIMIT);
-        variables.extend(text::before());
+        variables.extend(before::before());
         variables.extend(tables.selected(EXPRESSION_LIMIT));
-        variables.extend(text::decisions(&tables, EXPRESSION_LIMIT));
+        variables.extend(choice::decisions(&tables, EXPRESSION_LIMIT));
         let is_small = variables.iter().all(|variable| variable.expression.len() <= EXPRESSION_LIMIT + 10_000)
             && variables.iter().map(|variable| variable.expression.len()).sum::<usize>() <= UNIT_LIMIT;
-        is_small.then(|| Self { variables, patch: text::patch(&tables) })
+        is_small.then(|| Self { variables, patch: patch::patch(&tables) })
     }
 
     /// The objects under a name, for namespaces with these labels, and what tells their content from any other.
@@ -46,7 +46,7 @@ impl Content {
         namespaces: LabelSelector,
     ) -> (MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, String) {
         let digest = self.digest(&namespaces);
-        let marker = text::marker(&literal::text(&format!("{IN_FORCE_CONDITION}{name}")), &literal::text(&digest));
+        let marker = patch::marker(&literal::text(&format!("{IN_FORCE_CONDITION}{name}")), &literal::text(&digest));
         let expression = format!(r#"request.resource.resource == "pods" ? ({}) : ({marker})"#, self.patch);
         let metadata = ObjectMeta {
             name: Some(name.to_owned()),

@@ -1,5 +1,5 @@
 //! What remains of policies, as rows of numbers, and lists of literals for which the numbers stand. What users wrote is in these lists
-//! and in the conditions of selectors and globs, and nowhere else: the expressions that are made of the rows (`text`) hold numbers only.
+//! and in the conditions of selectors and globs, and nowhere else: the expressions that are made of the rows (`choice`) hold numbers only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;

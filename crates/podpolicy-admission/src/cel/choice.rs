@@ -1,0 +1,269 @@
+//! Which policy takes each field of a pod that is created. This says in CEL what `podpolicy_engine` says in Rust; a differential test on a
+//! real API server holds the two together. Nothing in here comes from a user.
+//!
+//! Names in expressions, also in `record` and `patch`: `c` a container, `e` an entry, `k` a key, `n` a number, `old` what an earlier pass
+//! recorded, `own` what the pod has itself, `r` a row, `s` which policies select the pod, `t` the texts of policies, `x` any text.
+
+use k8s_openapi::api::admissionregistration::v1::Variable;
+use podpolicy_engine::HookKind;
+
+use super::record::records;
+use super::tables::{AnnotationRow, GracePeriodRow, LabelRow, Setting, SettingRow, Tables, chunked, chunked_within, variable, with};
+
+/// Whether the pod may have probes from policies.
+const ALWAYS_RESTARTS: &str = r#"object.spec.?restartPolicy.orValue("Always") == "Always""#;
+
+/// What the policies make of the pod, given the selection.
+pub(super) fn decisions(tables: &Tables, limit: usize) -> Vec<Variable> {
+    let mut variables = Vec::new();
+    if !tables.labels().is_empty() {
+        let mut keys = Keys::default();
+        tables.labels().iter().for_each(|(key, rows)| keys.add_label(*key, rows));
+        writes(&mut variables, "label", ("variables.own", "variables.recordedLabels"), keys, limit);
+    }
+    if !tables.annotations().is_empty() {
+        let mut keys = Keys::default();
+        tables.annotations().iter().for_each(|(key, rows)| keys.add_annotation(*key, rows));
+        writes(&mut variables, "annotation", ("variables.annotations", "variables.recordedAnnotations"), keys, limit);
+    }
+    let has_settings = tables.settings().next().is_some();
+    if !tables.grace_periods().is_empty() || has_settings {
+        variables.push(variable("containers", containers(tables.conditions())));
+        variables.push(variable("ownGracePeriod", "object.spec.?terminationGracePeriodSeconds.orValue(30)"));
+    }
+    if !tables.grace_periods().is_empty() {
+        variables.extend(grace_period_write(tables.grace_periods()));
+    } else if has_settings {
+        variables.push(variable("gracePeriod", "variables.ownGracePeriod"));
+    }
+    for (setting, rows) in tables.settings() {
+        setting_writes(&mut variables, setting, rows, limit);
+    }
+    variables.extend(records(tables));
+    variables
+}
+
+/// How many conditions follow each other in one expression: the API server's parser goes no deeper than 250.
+const LONGEST_CHAIN: usize = 50;
+
+/// How long an expression of conditions gets before the next one begins: what the API server takes to check the types in an expression grows
+/// with the square of their number.
+const CHAINS_LIMIT: usize = 1_500;
+
+/// The number of the first row whose condition holds, or else -1. What comes after it is not evaluated, but for every `LONGEST_CHAIN`th.
+fn first(links: impl IntoIterator<Item = (String, String)>) -> String {
+    let links: Vec<_> = links.into_iter().collect();
+    match chains(&links).as_slice() {
+        [chain] => chain.clone(),
+        chains => format!("([{}].filter(n, n >= 0) + [-1])[0]", chains.join(", ")),
+    }
+}
+
+fn chains(links: &[(String, String)]) -> Vec<String> {
+    if links.is_empty() {
+        return vec!["-1".to_owned()];
+    }
+    let chain = |links: &[(String, String)]| {
+        let links = links.iter().flat_map(|(condition, result)| [condition, " ? ", result, " : "]);
+        links.chain(["-1"]).collect()
+    };
+    links.chunks(LONGEST_CHAIN).map(chain).collect()
+}
+
+/// The variables that say which rows are written, given an expression for the number of the row for each key. `t` are the strings, `s`
+/// says which policies select the pod, `own` is what the pod has itself, `old` is what an earlier pass recorded.
+fn writes(variables: &mut Vec<Variable>, kind: &str, (own, old): (&str, &str), keys: Keys, limit: usize) {
+    let within = |expression| with("own", own, with("t", "variables.strings", expression));
+    chunked(variables, &format!("{kind}Rows"), keys.rows.into_iter(), limit);
+    chunked_within(variables, &format!("{kind}Numbers"), keys.numbers.into_iter(), CHAINS_LIMIT, |list| {
+        within(with("old", old, with("s", "variables.selected", list)))
+    });
+    // A row that replaces is written where it changes something.
+    let is_label = if kind == "label" { r#" && own[t[r[0]]].matches("^[-A-Za-z0-9_.]*$")"# } else { "" };
+    let is_changed = format!("!(t[r[0]] in own) || (own[t[r[0]]] != t[r[2]]{is_label})");
+    let rows = with("rows", &format!("variables.{kind}Rows"), format!("variables.{kind}Numbers.filter(n, n >= 0).map(n, rows[n])"));
+    variables.push(variable(format!("{kind}Writes"), format!("{rows}.filter(r, {})", within(is_changed))));
+}
+
+/// The rows of all keys, and for each key the number of the row that takes it, or -1 if it stays as it is.
+#[derive(Default)]
+struct Keys {
+    rows: Vec<String>,
+    numbers: Vec<String>,
+}
+
+impl Keys {
+    /// Adds a key, given its rows, and what takes it where the pod lacks it, and where the pod has it.
+    fn add(&mut self, key: usize, rows: impl Iterator<Item = String>, if_absent: &str, if_present: &str) {
+        self.rows.extend(rows);
+        let number =
+            if if_absent == if_present { if_absent.to_owned() } else { format!("t[{key}] in own ? {} : {if_absent}", nested(if_present)) };
+        self.numbers.push(format!(r#"(old != "" && old.contains("\"" + t[{key}] + "\":{{\"by\":\"")) ? -1 : {number}"#));
+    }
+
+    /// Rows have key, policy and value.
+    fn add_label(&mut self, key: usize, labels: &[LabelRow]) {
+        let numbered = || labels.iter().zip(self.rows.len()..);
+        let if_absent = first(numbered().filter(|(row, _)| row.if_absent).map(|(row, number)| (selects(row.policy), number.to_string())));
+        // Policies that fill in take the key and change nothing; after the last that replaces they make no difference.
+        let until = labels.iter().rposition(|row| row.replaces).map_or(0, |last| last + 1);
+        let if_present = first(numbered().take(until).map(|(row, number)| {
+            let LabelRow { policy, value, replaces, if_other, .. } = *row;
+            let condition = if if_other { selects(policy) } else { format!("{} && own[t[{key}]] == t[{value}]", selects(policy)) };
+            (condition, if replaces { number.to_string() } else { "-1".to_owned() })
+        }));
+        self.add(key, labels.iter().map(|row| format!("[{key}, {}, {}]", row.policy, row.value)), &if_absent, &if_present);
+    }
+
+    /// Rows have key, policy, value and value as JSON.
+    fn add_annotation(&mut self, key: usize, annotations: &[AnnotationRow]) {
+        let until = annotations.iter().rposition(|row| row.replaces).map_or(0, |last| last + 1);
+        let numbered = || annotations.iter().zip(self.rows.len()..);
+        let link = |row: &AnnotationRow, number: usize, takes: bool| {
+            (selects(row.policy), if takes && !row.is_large { number.to_string() } else { "-1".to_owned() })
+        };
+        let if_absent = first(numbered().map(|(row, number)| link(row, number, true)));
+        let if_present = first(numbered().take(until).map(|(row, number)| link(row, number, row.replaces)));
+        let rows = annotations.iter().map(|row| format!("[{key}, {}, {}, {}]", row.policy, row.value, row.json));
+        self.add(key, rows, &if_absent, &if_present);
+    }
+}
+
+/// Whether the policy selects the pod.
+fn selects(policy: usize) -> String {
+    format!("s[{policy}]")
+}
+
+/// The expression as an operand.
+fn nested(expression: &str) -> String {
+    if expression.contains(" ? ") { format!("({expression})") } else { expression.to_owned() }
+}
+
+/// Policy and seconds of the grace period that is written, if one is, and the one that the pod ends up with.
+fn grace_period_write(rows: &[GracePeriodRow]) -> [Variable; 3] {
+    let table: Vec<_> = rows.iter().map(|row| format!("[{}, {}]", row.policy, row.seconds)).collect();
+    let links = rows.iter().enumerate().map(|(number, row)| {
+        let GracePeriodRow { policy, seconds, replaces } = *row;
+        let kept = if replaces { "" } else { "own != 30 || " };
+        let condition = format!("s[{policy}] && ({kept}{seconds} >= own || {seconds} >= variables.shortestGracePeriod)");
+        let writes = if replaces { "" } else { "own == 30 && " };
+        (condition, format!("({writes}own != {seconds} ? {number} : -1)"))
+    });
+    let number = with("own", "variables.ownGracePeriod", with("s", "variables.selected", first(links)));
+    let write = format!("[{number}].filter(n, n >= 0).map(n, [{}][n])", table.join(", "));
+    [
+        // The shortest grace period that the hooks on the pod leave room for.
+        variable(
+            "shortestGracePeriod",
+            "(variables.containers.map(c, int(c.object.?lifecycle.preStop.sleep.seconds.orValue(-1)) + 1) + variables.containers.map(c, int(c.object.?lifecycle.postStart.sleep.seconds.orValue(0))) + [0]).max()",
+        ),
+        // An earlier pass judged it by the hooks that the workload declares, some of which are gone by now.
+        variable(
+            "gracePeriodWrites",
+            format!(
+                r#"variables.recordedSettings != "" && ["\"terminationGracePeriodSeconds", "].lifecycle.postStart", "].lifecycle.preStop"].exists(x, variables.recordedSettings.contains(x + "\":{{\"by\":\"")) ? [] : {write}"#
+            ),
+        ),
+        variable("gracePeriod", "size(variables.gracePeriodWrites) > 0 ? variables.gracePeriodWrites[0][1] : variables.ownGracePeriod"),
+    ]
+}
+
+/// Containers that may have probes and hooks: where they are, and which conditions hold.
+fn containers<'a>(conditions: impl Iterator<Item = &'a str>) -> String {
+    let conditions: Vec<_> = conditions.enumerate().map(|(number, condition)| format!(r#", "is{number}": dyn({condition})"#)).collect();
+    let conditions = conditions.concat();
+    let of = |list: &str, condition: &str| {
+        format!(
+            r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c){conditions}}})"#
+        )
+    };
+    format!("{} + {}", of("containers", "true"), of("initContainers", r#"c.?restartPolicy.orValue("") == "Always""#))
+}
+
+/// For each container that gets the setting: the container `c` and the row `r`, which has policy, value, and whether it replaces and tunes
+/// as 0 or 1.
+fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[SettingRow], limit: usize) {
+    let name = setting.name();
+    let table = rows.iter().map(|row| format!("[{}, {}, {}, {}]", row.policy, row.value, u8::from(row.replaces), u8::from(row.tunes)));
+    chunked(variables, &format!("{name}Rows"), table, limit);
+    let links: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .map(|(number, row)| {
+            let mut conditions = vec![selects(row.policy)];
+            conditions.extend([row.glob, row.port].into_iter().flatten().map(|number| format!("e.is{number}")));
+            conditions.extend(row.tunes.then(|| format!("has(e.object.{name})")));
+            conditions.extend(row.sleep.map(|sleep| match setting {
+                Setting::Hook(HookKind::PreStop) => format!("{sleep} < grace"),
+                _ => format!("{sleep} <= grace"),
+            }));
+            (conditions.join(" && "), number.to_string())
+        })
+        .collect();
+    let has_sleep = rows.iter().any(|row| row.sleep.is_some());
+    // For each container the number of the row, or -1; the rows of one chain at a time.
+    let numbers: Vec<_> = chains(&links)
+        .into_iter()
+        .enumerate()
+        .map(|(number, chain)| {
+            let numbers = with("s", "variables.selected", format!("variables.containers.map(e, {chain})"));
+            let numbers = if has_sleep { with("grace", "variables.gracePeriod", numbers) } else { numbers };
+            variables.push(variable(format!("{name}Numbers{number}"), numbers));
+            format!("variables.{name}Numbers{number}[i]")
+        })
+        .collect();
+    let number = match numbers.as_slice() {
+        [number] => number.clone(),
+        numbers => format!("([{}].filter(n, n >= 0) + [-1])[0]", numbers.join(", ")),
+    };
+    let concerns_pod = match setting {
+        Setting::Probe(_) => format!("!({ALWAYS_RESTARTS}) ? [] : "),
+        Setting::Hook(_) => String::new(),
+    };
+    let recorded = format!(
+        r#"(variables.recordedSettings != "" && variables.recordedSettings.contains("\"containers[" + e.c.object.name + "]{}\":{{\"by\":\""))"#,
+        path(setting)
+    );
+    let is_there = is_there(setting);
+    let (replaces, tunes) = (rows.iter().any(|row| row.replaces), rows.iter().any(|row| row.tunes));
+    let is_replaced = format!("e.r[2] == 1 && {} != variables.values[e.r[1]]", own_setting(setting));
+    let changes = if tunes {
+        format!("!({is_there}) || (e.r[3] == 0 ? {is_replaced} : size({}) > 0)", tuned_numbers(name))
+    } else if replaces {
+        format!("!({is_there}) || ({is_replaced})")
+    } else {
+        format!("!({is_there})")
+    };
+    let row = format!(r#"{{"c": dyn(e), "r": dyn([{number}].map(n, n < 0 ? [] : variables.{name}Rows[n])[0])}}"#);
+    let writes = format!("variables.containers.transformList(i, e, {row}).filter(e, size(e.r) > 0 && !{recorded} && ({changes}))");
+    variables.push(variable(name, format!("{concerns_pod}{writes}")));
+}
+
+/// The path of the setting in a container, as records write it.
+pub(super) fn path(setting: Setting) -> String {
+    match setting {
+        Setting::Probe(kind) => format!(".{}", kind.field_name()),
+        Setting::Hook(kind) => format!(".lifecycle.{}", kind.field_name()),
+    }
+}
+
+/// The container's own setting.
+pub(super) fn own_setting(setting: Setting) -> String {
+    format!("e.c.object{}", path(setting))
+}
+
+/// Whether the container has the setting.
+pub(super) fn is_there(setting: Setting) -> String {
+    match setting {
+        Setting::Probe(kind) => format!(r#""{}" in e.c.object"#, kind.field_name()),
+        Setting::Hook(kind) => format!(r#""{}" in e.c.object.?lifecycle.orValue({{}})"#, kind.field_name()),
+    }
+}
+
+/// The names of the numbers that tuning changes in the container's own probe.
+pub(super) fn tuned_numbers(kind: &str) -> String {
+    let own = format!("int(e.c.object.{kind}[?n].orValue(0))");
+    // Kubernetes' defaults; zero stands for absent, as what is absent reads as zero.
+    let default = r#"{"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}[?n].orValue(0)"#;
+    format!("variables.values[e.r[1]].filter(n, {own} != int(variables.values[e.r[1]][n]) && (e.r[2] == 1 || {own} == {default}))")
+}
