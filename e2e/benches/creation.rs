@@ -74,6 +74,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An operator that gives new pods their settings by the backend.
 fn operator(plane: &ControlPlane, backend: &str) -> anyhow::Result<Operator> {
     let address = free_address()?.to_string();
     let url = format!("https://{address}/mutate");

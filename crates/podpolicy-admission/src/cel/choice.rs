@@ -7,24 +7,23 @@
 use k8s_openapi::api::admissionregistration::v1::Variable;
 use podpolicy_engine::HookKind;
 
-use super::record::records;
 use super::tables::{AnnotationRow, GracePeriodRow, LabelRow, Setting, SettingRow, Tables, chunked, chunked_within, variable, with};
 
 /// Whether the pod may have probes from policies.
 const ALWAYS_RESTARTS: &str = r#"object.spec.?restartPolicy.orValue("Always") == "Always""#;
 
 /// What the policies make of the pod, given the selection.
-pub(super) fn decisions(tables: &Tables, limit: usize) -> Vec<Variable> {
+pub(super) fn decisions(tables: &Tables) -> Vec<Variable> {
     let mut variables = Vec::new();
     if !tables.labels().is_empty() {
         let mut keys = Keys::default();
         tables.labels().iter().for_each(|(key, rows)| keys.add_label(*key, rows));
-        writes(&mut variables, "label", ("variables.own", "variables.recordedLabels"), keys, limit);
+        writes(&mut variables, &LABELS, keys);
     }
     if !tables.annotations().is_empty() {
         let mut keys = Keys::default();
         tables.annotations().iter().for_each(|(key, rows)| keys.add_annotation(*key, rows));
-        writes(&mut variables, "annotation", ("variables.annotations", "variables.recordedAnnotations"), keys, limit);
+        writes(&mut variables, &ANNOTATIONS, keys);
     }
     let has_settings = tables.settings().next().is_some();
     if !tables.grace_periods().is_empty() || has_settings {
@@ -37,9 +36,8 @@ pub(super) fn decisions(tables: &Tables, limit: usize) -> Vec<Variable> {
         variables.push(variable("gracePeriod", "variables.ownGracePeriod"));
     }
     for (setting, rows) in tables.settings() {
-        setting_writes(&mut variables, setting, rows, limit);
+        setting_writes(&mut variables, setting, rows);
     }
-    variables.extend(records(tables));
     variables
 }
 
@@ -52,13 +50,18 @@ const CHAINS_LIMIT: usize = 1_500;
 
 /// The number of the first row whose condition holds, or else -1. What comes after it is not evaluated, but for every `LONGEST_CHAIN`th.
 fn first(links: impl IntoIterator<Item = (String, String)>) -> String {
-    let links: Vec<_> = links.into_iter().collect();
-    match chains(&links).as_slice() {
-        [chain] => chain.clone(),
-        chains => format!("([{}].filter(n, n >= 0) + [-1])[0]", chains.join(", ")),
+    first_of(&chains(&links.into_iter().collect::<Vec<_>>()))
+}
+
+/// The first of some numbers that is one of a row, or else -1.
+fn first_of(numbers: &[String]) -> String {
+    match numbers {
+        [number] => number.clone(),
+        numbers => format!("([{}].filter(n, n >= 0) + [-1])[0]", numbers.join(", ")),
     }
 }
 
+/// The links as expressions that a parser takes, each of which is the number of its first row whose condition holds, or else -1.
 fn chains(links: &[(String, String)]) -> Vec<String> {
     if links.is_empty() {
         return vec!["-1".to_owned()];
@@ -70,19 +73,39 @@ fn chains(links: &[(String, String)]) -> Vec<String> {
     links.chunks(LONGEST_CHAIN).map(chain).collect()
 }
 
+/// Labels or annotations: where the pod's own are, where those that an earlier pass recorded, and what else must hold of one's `value` for it
+/// to be replaced.
+struct Map {
+    name: &'static str,
+    own: &'static str,
+    old: &'static str,
+    is_replaceable: fn(value: &str) -> String,
+}
+
+const LABELS: Map = Map {
+    name: "label",
+    own: "variables.own",
+    old: "variables.recordedLabels",
+    is_replaceable: |value| format!(r#" && {value}.matches("^[-A-Za-z0-9_.]*$")"#),
+};
+
+const ANNOTATIONS: Map =
+    Map { name: "annotation", own: "variables.annotations", old: "variables.recordedAnnotations", is_replaceable: |_| String::new() };
+
 /// The variables that say which rows are written, given an expression for the number of the row for each key. `t` are the strings, `s`
 /// says which policies select the pod, `own` is what the pod has itself, `old` is what an earlier pass recorded.
-fn writes(variables: &mut Vec<Variable>, kind: &str, (own, old): (&str, &str), keys: Keys, limit: usize) {
+fn writes(variables: &mut Vec<Variable>, map: &Map, keys: Keys) {
+    let Map { name, own, old, is_replaceable } = map;
     let within = |expression| with("own", own, with("t", "variables.strings", expression));
-    chunked(variables, &format!("{kind}Rows"), keys.rows.into_iter(), limit);
-    chunked_within(variables, &format!("{kind}Numbers"), keys.numbers.into_iter(), CHAINS_LIMIT, |list| {
+    chunked(variables, &format!("{name}Rows"), keys.rows.into_iter());
+    chunked_within(variables, &format!("{name}Numbers"), keys.numbers.into_iter(), CHAINS_LIMIT, |list| {
         within(with("old", old, with("s", "variables.selected", list)))
     });
+    let rows = with("rows", &format!("variables.{name}Rows"), format!("variables.{name}Numbers.filter(n, n >= 0).map(n, rows[n])"));
+    let is_changed = format!("!(t[r[0]] in own) || (own[t[r[0]]] != t[r[2]]{})", is_replaceable("own[t[r[0]]]"));
     // A row that replaces is written where it changes something.
-    let is_label = if kind == "label" { r#" && own[t[r[0]]].matches("^[-A-Za-z0-9_.]*$")"# } else { "" };
-    let is_changed = format!("!(t[r[0]] in own) || (own[t[r[0]]] != t[r[2]]{is_label})");
-    let rows = with("rows", &format!("variables.{kind}Rows"), format!("variables.{kind}Numbers.filter(n, n >= 0).map(n, rows[n])"));
-    variables.push(variable(format!("{kind}Writes"), format!("{rows}.filter(r, {})", within(is_changed))));
+    let writes = if keys.replace { within(format!("{rows}.filter(r, {is_changed})")) } else { rows };
+    variables.push(variable(format!("{name}Writes"), writes));
 }
 
 /// The rows of all keys, and for each key the number of the row that takes it, or -1 if it stays as it is.
@@ -90,12 +113,15 @@ fn writes(variables: &mut Vec<Variable>, kind: &str, (own, old): (&str, &str), k
 struct Keys {
     rows: Vec<String>,
     numbers: Vec<String>,
+    /// Whether some row replaces what the pod has.
+    replace: bool,
 }
 
 impl Keys {
     /// Adds a key, given its rows, and what takes it where the pod lacks it, and where the pod has it.
     fn add(&mut self, key: usize, rows: impl Iterator<Item = String>, if_absent: &str, if_present: &str) {
         self.rows.extend(rows);
+        self.replace |= if_present != "-1";
         let number =
             if if_absent == if_present { if_absent.to_owned() } else { format!("t[{key}] in own ? {} : {if_absent}", nested(if_present)) };
         self.numbers.push(format!(r#"(old != "" && old.contains("\"" + t[{key}] + "\":{{\"by\":\"")) ? -1 : {number}"#));
@@ -105,9 +131,7 @@ impl Keys {
     fn add_label(&mut self, key: usize, labels: &[LabelRow]) {
         let numbered = || labels.iter().zip(self.rows.len()..);
         let if_absent = first(numbered().filter(|(row, _)| row.if_absent).map(|(row, number)| (selects(row.policy), number.to_string())));
-        // Policies that fill in take the key and change nothing; after the last that replaces they make no difference.
-        let until = labels.iter().rposition(|row| row.replaces).map_or(0, |last| last + 1);
-        let if_present = first(numbered().take(until).map(|(row, number)| {
+        let if_present = first(numbered().take(until_last(labels, |row| row.replaces)).map(|(row, number)| {
             let LabelRow { policy, value, replaces, if_other, .. } = *row;
             let condition = if if_other { selects(policy) } else { format!("{} && own[t[{key}]] == t[{value}]", selects(policy)) };
             (condition, if replaces { number.to_string() } else { "-1".to_owned() })
@@ -117,16 +141,22 @@ impl Keys {
 
     /// Rows have key, policy, value and value as JSON.
     fn add_annotation(&mut self, key: usize, annotations: &[AnnotationRow]) {
-        let until = annotations.iter().rposition(|row| row.replaces).map_or(0, |last| last + 1);
         let numbered = || annotations.iter().zip(self.rows.len()..);
         let link = |row: &AnnotationRow, number: usize, takes: bool| {
             (selects(row.policy), if takes && !row.is_large { number.to_string() } else { "-1".to_owned() })
         };
         let if_absent = first(numbered().map(|(row, number)| link(row, number, true)));
-        let if_present = first(numbered().take(until).map(|(row, number)| link(row, number, row.replaces)));
+        let if_present =
+            first(numbered().take(until_last(annotations, |row| row.replaces)).map(|(row, number)| link(row, number, row.replaces)));
         let rows = annotations.iter().map(|row| format!("[{key}, {}, {}, {}]", row.policy, row.value, row.json));
         self.add(key, rows, &if_absent, &if_present);
     }
+}
+
+/// How many rows there are up to the last that replaces. Those that fill in take the key of a pod that has it, and change nothing: after the
+/// last that replaces they make no difference.
+fn until_last<Row>(rows: &[Row], replaces: impl Fn(&Row) -> bool) -> usize {
+    rows.iter().rposition(replaces).map_or(0, |last| last + 1)
 }
 
 /// Whether the policy selects the pod.
@@ -145,7 +175,7 @@ fn grace_period_write(rows: &[GracePeriodRow]) -> [Variable; 3] {
     let links = rows.iter().enumerate().map(|(number, row)| {
         let GracePeriodRow { policy, seconds, replaces } = *row;
         let kept = if replaces { "" } else { "own != 30 || " };
-        let condition = format!("s[{policy}] && ({kept}{seconds} >= own || {seconds} >= variables.shortestGracePeriod)");
+        let condition = format!("{} && ({kept}{seconds} >= own || {seconds} >= variables.shortestGracePeriod)", selects(policy));
         let writes = if replaces { "" } else { "own == 30 && " };
         (condition, format!("({writes}own != {seconds} ? {number} : -1)"))
     });
@@ -182,10 +212,10 @@ fn containers<'a>(conditions: impl Iterator<Item = &'a str>) -> String {
 
 /// For each container that gets the setting: the container `c` and the row `r`, which has policy, value, and whether it replaces and tunes
 /// as 0 or 1.
-fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[SettingRow], limit: usize) {
+fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[SettingRow]) {
     let name = setting.name();
     let table = rows.iter().map(|row| format!("[{}, {}, {}, {}]", row.policy, row.value, u8::from(row.replaces), u8::from(row.tunes)));
-    chunked(variables, &format!("{name}Rows"), table, limit);
+    chunked(variables, &format!("{name}Rows"), table);
     let links: Vec<_> = rows
         .iter()
         .enumerate()
@@ -212,10 +242,6 @@ fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[Setti
             format!("variables.{name}Numbers{number}[i]")
         })
         .collect();
-    let number = match numbers.as_slice() {
-        [number] => number.clone(),
-        numbers => format!("([{}].filter(n, n >= 0) + [-1])[0]", numbers.join(", ")),
-    };
     let concerns_pod = match setting {
         Setting::Probe(_) => format!("!({ALWAYS_RESTARTS}) ? [] : "),
         Setting::Hook(_) => String::new(),
@@ -234,7 +260,8 @@ fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[Setti
     } else {
         format!("!({is_there})")
     };
-    let row = format!(r#"{{"c": dyn(e), "r": dyn([{number}].map(n, n < 0 ? [] : variables.{name}Rows[n])[0])}}"#);
+    let row = with("n", &first_of(&numbers), format!("n < 0 ? [] : variables.{name}Rows[n]"));
+    let row = format!(r#"{{"c": dyn(e), "r": dyn({row})}}"#);
     let writes = format!("variables.containers.transformList(i, e, {row}).filter(e, size(e.r) > 0 && !{recorded} && ({changes}))");
     variables.push(variable(name, format!("{concerns_pod}{writes}")));
 }

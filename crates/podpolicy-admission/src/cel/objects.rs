@@ -9,10 +9,8 @@ use podpolicy_api::GROUP;
 use podpolicy_engine::Remaining;
 use sha2::{Digest, Sha256};
 
-use super::{IN_FORCE_CONDITION, OWNER_LABEL, before, choice, literal, patch, tables::Tables};
-
-/// How long one expression may be. The API server takes 100,000 characters.
-const EXPRESSION_LIMIT: usize = 90_000;
+use super::tables::{EXPRESSION_LIMIT, Tables};
+use super::{IN_FORCE_CONDITION, OWNER_LABEL, before, choice, literal, patch, record};
 
 /// How large all expressions of a unit may be: what etcd takes is 1.5 MiB, and a server-side apply sends it with more around it.
 const UNIT_LIMIT: usize = 900_000;
@@ -30,10 +28,11 @@ impl Content {
         if tables.are_too_large() {
             return None;
         }
-        let mut variables = tables.variables(EXPRESSION_LIMIT);
+        let mut variables = tables.variables();
         variables.extend(before::before());
-        variables.extend(tables.selected(EXPRESSION_LIMIT));
-        variables.extend(choice::decisions(&tables, EXPRESSION_LIMIT));
+        variables.extend(tables.selected());
+        variables.extend(choice::decisions(&tables));
+        variables.extend(record::records(&tables));
         let is_small = variables.iter().all(|variable| variable.expression.len() <= EXPRESSION_LIMIT + 10_000)
             && variables.iter().map(|variable| variable.expression.len()).sum::<usize>() <= UNIT_LIMIT;
         is_small.then(|| Self { variables, patch: patch::patch(&tables) })

@@ -82,6 +82,9 @@ struct SettingRows {
     names: HashMap<usize, Vec<String>>,
 }
 
+/// How long one expression may be. The API server takes 100,000 characters.
+pub(super) const EXPRESSION_LIMIT: usize = 90_000;
+
 /// The most claims on labels, and on annotations, and on one setting of containers: within them the API server looks through all of them
 /// for each container of a large pod without running out of what it allows.
 const MOST_ROWS_BY_KEY: usize = 10_000;
@@ -225,8 +228,8 @@ impl Tables {
         row.glob = (!conditions.is_empty()).then(|| self.conditions.put(&conditions.join(" && ")));
         row.value = self.values.put(&literal::value(&value));
         row.port = port.map(|name| {
-            let name = literal::text(name);
-            self.conditions.put(&format!(r#"c.?ports.orValue([]).exists(port, port.?name.orValue("") == {name})"#))
+            let name = self.strings.put(name);
+            self.conditions.put(&format!(r#"c.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[{name}])"#))
         });
         self.put_setting(setting, row);
     }
@@ -255,12 +258,12 @@ impl Tables {
             || self.settings.values().any(|setting| setting.rows.len() > MOST_ROWS_OF_A_SETTING)
     }
 
-    /// The variables that hold what users wrote; none is longer than `limit` characters, unless one policy alone makes it so.
-    pub(super) fn variables(&self, limit: usize) -> Vec<Variable> {
+    /// The variables that hold what users wrote.
+    pub(super) fn variables(&self) -> Vec<Variable> {
         let mut variables = Vec::new();
-        chunked(&mut variables, "strings", self.strings.order.iter().map(|text| literal::text(text)), limit);
-        chunked(&mut variables, "values", self.values.order.iter().cloned(), limit);
-        chunked(&mut variables, "names", self.names.iter().map(|name| literal::text(name)), limit);
+        chunked(&mut variables, "strings", self.strings.order.iter().map(|text| literal::text(text)));
+        chunked(&mut variables, "values", self.values.order.iter().cloned());
+        chunked(&mut variables, "names", self.names.iter().map(|name| literal::text(name)));
         variables
     }
 
@@ -298,12 +301,14 @@ impl Tables {
     }
 
     /// The variable that says which policies select the pod. It reads variables that stand before it.
-    pub(super) fn selected(&self, limit: usize) -> Vec<Variable> {
+    pub(super) fn selected(&self) -> Vec<Variable> {
         let mut variables = Vec::new();
         let conditions = |conditions: &BTreeSet<String>| {
             if conditions.is_empty() { "true".to_owned() } else { conditions.iter().cloned().collect::<Vec<_>>().join(" && ") }
         };
-        chunked_within(&mut variables, "selected", self.selections.iter().map(conditions), limit, |list| with(OWN, "variables.own", list));
+        chunked_within(&mut variables, "selected", self.selections.iter().map(conditions), EXPRESSION_LIMIT, |list| {
+            with(OWN, "variables.own", list)
+        });
         variables
     }
 }
@@ -313,12 +318,12 @@ fn covers(selections: &[BTreeSet<String>], one: usize, other: usize) -> bool {
     selections[one].is_subset(&selections[other])
 }
 
-/// A list, in as many variables as it needs, and one with the name that joins them.
-pub(super) fn chunked(variables: &mut Vec<Variable>, name: &str, items: impl Iterator<Item = String>, limit: usize) {
-    chunked_within(variables, name, items, limit, |list| list);
+/// A list, in as many variables as it needs, and one with the name that joins them. None is too long, unless one item alone makes it so.
+pub(super) fn chunked(variables: &mut Vec<Variable>, name: &str, items: impl Iterator<Item = String>) {
+    chunked_within(variables, name, items, EXPRESSION_LIMIT, |list| list);
 }
 
-/// Likewise, each list inside of an expression.
+/// Likewise, each list inside of an expression, with as many items as `limit` characters hold.
 pub(super) fn chunked_within(
     variables: &mut Vec<Variable>,
     name: &str,

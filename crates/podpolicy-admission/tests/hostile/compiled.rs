@@ -9,7 +9,7 @@ use podpolicy_admission::cel::compile;
 use podpolicy_engine::{Exec, Policy, Program, Settings};
 use serde_json::{Value as Json, json};
 
-/// Variables that hold what users wrote. All others are the program, which says numbers at most.
+/// Variables that hold what users wrote. All others are the program.
 const DATA: [&str; 3] = ["strings", "values", "selected"];
 
 /// The compiled variables by name, and the patch.
@@ -60,7 +60,10 @@ impl Compiled {
         let is_program = |name: &str| !DATA.contains(&name);
         let variables =
             self.variables.iter().map(|(name, expression)| (name.as_str(), expression)).filter(move |(name, _)| is_program(name));
-        variables.chain([("patch", &self.patch)]).map(|(name, expression)| (name, without_numbers(expression)))
+        variables.chain([("patch", &self.patch)]).map(|(name, expression)| {
+            let expression = if depends_on_numbers(name) { without_numbers(expression) } else { expression.clone() };
+            (name, expression)
+        })
     }
 
     /// The first expression of the program that is another one in the other.
@@ -78,6 +81,12 @@ impl Compiled {
     /// Whether the tables hold the texts, as they are.
     pub fn check(&self, texts: &[String; 6]) -> Result<(), String> {
         let [value, key, word, path, label, _] = texts;
+        let is_number = |character: char| character.is_ascii_digit() || "[],- ".contains(character);
+        for (name, rows) in self.variables.iter().filter(|(name, _)| name.ends_with("Rows")) {
+            if !rows.chars().all(is_number) {
+                return Err(format!("{name} holds more than numbers: {rows}"));
+            }
+        }
         let strings = self.evaluate("strings")?;
         let strings: Vec<_> = strings.as_array().ok_or("strings are no list")?.iter().filter_map(Json::as_str).collect();
         for wanted in [value.as_str(), &format!("x{key}"), label] {
@@ -115,6 +124,11 @@ impl Compiled {
         let value = program.execute(&context).map_err(|error| format!("{name} does not evaluate: {error}\n{expression}"))?;
         value.json().map_err(|error| format!("{name} is no JSON: {error:?}"))
     }
+}
+
+/// Whether the expression is made of rows, whose numbers say which text they mean, or of how long texts are.
+fn depends_on_numbers(name: &str) -> bool {
+    name.ends_with("Rows") || name.contains("Numbers") || name == "hasRoomForAll"
 }
 
 /// The expression with 0 for each number.
