@@ -20,8 +20,8 @@ pub use probe::{ExecAction, GrpcAction, HttpGetAction, HttpHeader, Port, Probe, 
 pub use rollout::{FailureAction, MaxUnavailable, Rollout, Strategy};
 pub use selector::{LabelSelector, LabelSelectorRequirement, Operator};
 pub use status::{
-    AdmissionBackend, AdmissionStatus, ConditionReason, ConditionType, Finding, FindingReason, PodCounts, PodPolicyStatus, RolloutPhase,
-    RolloutStatus,
+    AdmissionBackend, AdmissionStatus, ConditionReason, ConditionType, ExecChecked, Finding, FindingReason, PodCounts, PodPolicyStatus,
+    RolloutPhase, RolloutStatus,
 };
 
 /// The API group of both kinds.

@@ -33,9 +33,27 @@ pub struct PodPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionStatus>,
 
+    /// Which guard checked that those who wrote the commands in the spec's probes and hooks may `create pods/exec`; absent as long as none
+    /// has, and where the spec has no commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec_checked: Option<ExecChecked>,
+
     /// The progress of the rollout to pods that already run; absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+}
+
+/// A guard that checked who wrote a spec. Kept so that the operator knows it after a restart.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecChecked {
+    /// UIDs and generations of the guard's ValidatingAdmissionPolicy and its binding: whatever is written to the policy after this
+    /// generation is checked as well, as long as they are the same. Example:
+    /// `2c5fa3f0-0d5c-4f0e-8e8b-0f6f0a0f7c11:1,9d0a7c7e-61b4-4b55-a8a5-3f1a4f3ce0a2:1`.
+    pub guard: String,
+    /// The generation of the policy that it has checked. Example: 3.
+    #[schemars(schema_with = "generation")]
+    pub generation: i64,
 }
 
 /// Pods by their state. `matched` is the sum of the others.

@@ -107,7 +107,7 @@ pub(crate) async fn patch_pod(client: Client, pod: PodPatch) -> Result<Written, 
 
 /// Writes the status of the policy with this UID, and returns the policy as it is then.
 pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, status: PodPolicyStatus) -> Result<Observed, WriteError> {
-    let PodPolicyStatus { observed_generation, conditions, pods, findings, admission, rollout } = status;
+    let PodPolicyStatus { observed_generation, conditions, pods, findings, admission, exec_checked, rollout } = status;
     // Lists replace what was there; null takes away.
     let body = json!({
         "metadata": { "uid": uid },
@@ -119,6 +119,7 @@ pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, stat
             "admission": admission.map(|AdmissionStatus { backend, generation, message }| {
                 json!({ "backend": backend, "generation": generation, "message": message })
             }),
+            "execChecked": exec_checked,
             "rollout": rollout,
         },
     });

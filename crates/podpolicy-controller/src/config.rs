@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use podpolicy_admission::webhook;
-use podpolicy_engine::{Exec, KUBERNETES_NAMESPACES, PolicyKind, Settings};
+use podpolicy_engine::{KUBERNETES_NAMESPACES, PolicyKind, Settings};
 
 use crate::Election;
 
@@ -77,12 +77,11 @@ impl Config {
         }
     }
 
-    /// What the engine must know of it. Nothing vouches for the authors of policies yet, so that commands are refused.
+    /// What the engine must know of it.
     pub(crate) fn settings(&self, unseen_selectors: BTreeSet<String>, unseen_kinds: BTreeSet<PolicyKind>) -> Settings {
         Settings {
             excluded_namespaces: self.excluded_namespaces.clone(),
             protected_keys: self.protected_keys.clone(),
-            exec: Exec::Refused,
             unseen_selectors,
             unseen_kinds,
         }

@@ -6,6 +6,7 @@
 mod admission;
 mod apply;
 mod config;
+mod guard;
 mod health;
 mod leadership;
 mod metrics;

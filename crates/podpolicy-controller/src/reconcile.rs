@@ -19,6 +19,7 @@ use crate::{
     Config, Health, Metrics,
     admission::Admission,
     apply::{self, WriteError, Written},
+    guard::Guard,
     health::HEARTBEAT,
     leadership::Leadership,
     metrics::Writes,
@@ -68,6 +69,8 @@ pub async fn run(
     let (sender, mut observations) = mpsc::channel(OBSERVATIONS);
     let mut watches = observe::start(&client, &sources, &sender);
     drop(sender);
+    // It writes nothing, and followers decide as well.
+    let mut guard = Guard::start(&client, &config.watched);
     let mut leadership = Leadership::run_for(&client, config.election.clone());
     // Whatever the rest believes, nothing is written once another may lead.
     let client = leadership.guard(client);
@@ -79,6 +82,9 @@ pub async fn run(
         let now = Instant::now();
         let is_synced = reconciler.step(now, leadership.leads());
         health.beat(now, is_synced);
+        if let Some(questions) = reconciler.world.take_questions() {
+            guard.send(questions);
+        }
         if let Some(program) = reconciler.world.take_new_program() {
             admission.send(program);
         }
@@ -94,6 +100,10 @@ pub async fn run(
             changed = admission.changed() => {
                 changed?;
                 reconciler.world.admission_changed(admission.state());
+            }
+            changed = guard.changed() => {
+                changed?;
+                reconciler.world.guard_changed(guard.state());
             }
             changed = leadership.changed() => changed?,
             Some(Err(panic)) = watches.join_next() => return Err(panic.into()),
@@ -286,7 +296,13 @@ impl Reconciler {
                 status::unknown(slot, time)
             } else {
                 let at_creation = self.world.at_creation(slot);
-                status::of(slot, pods, status::Around { blindness: blindness.as_deref(), at_creation: at_creation.as_ref() }, time)
+                let exec_checked = self.world.exec_checked(slot);
+                let around = status::Around {
+                    blindness: blindness.as_deref(),
+                    at_creation: at_creation.as_ref(),
+                    exec_checked: exec_checked.as_ref(),
+                };
+                status::of(slot, pods, around, time)
             };
             if wanted == slot.status {
                 self.statuses.finished(&id);

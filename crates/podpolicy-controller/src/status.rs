@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use podpolicy_api::{ConditionReason, ConditionType, Finding, FindingReason, PodCounts, PodPolicyStatus};
+use podpolicy_api::{ConditionReason, ConditionType, ExecChecked, Finding, FindingReason, PodCounts, PodPolicyStatus};
 use podpolicy_engine::{PodState, PolicyId, PolicyKind};
 
 use crate::{
@@ -35,7 +35,12 @@ pub(crate) fn unknown(slot: &PolicySlot, now: Timestamp) -> PodPolicyStatus {
             message: "the controller is looking at the pods".into(),
         },
     ];
-    PodPolicyStatus { observed_generation: slot.generation, conditions: to_conditions(verdicts, slot, now), ..PodPolicyStatus::default() }
+    PodPolicyStatus {
+        observed_generation: slot.generation,
+        conditions: to_conditions(verdicts, slot, now),
+        exec_checked: slot.status.exec_checked.clone(),
+        ..PodPolicyStatus::default()
+    }
 }
 
 /// What a status depends on beside the policy and its pods.
@@ -45,6 +50,8 @@ pub(crate) struct Around<'a> {
     pub(crate) blindness: Option<&'a str>,
     /// How the policy stands at creation; none where pods are given nothing then.
     pub(crate) at_creation: Option<&'a AtCreation>,
+    /// Which guard has checked who wrote the policy's commands.
+    pub(crate) exec_checked: Option<&'a ExecChecked>,
 }
 
 /// The status of a policy whose pods stand like this.
@@ -61,6 +68,7 @@ pub(crate) fn of<'a>(
         pods: Some(tally.counts),
         findings: tally.into_findings(around.at_creation),
         admission: around.at_creation.and_then(|at_creation| creation::admission(slot, at_creation)),
+        exec_checked: around.exec_checked.cloned(),
         rollout: slot.status.rollout.clone(),
     }
 }
@@ -70,7 +78,10 @@ pub(crate) fn can_wait(present: &PodPolicyStatus, wanted: &PodPolicyStatus) -> b
     let state = |status: &PodPolicyStatus| -> Vec<_> {
         status.conditions.iter().map(|Condition { type_, status, reason, .. }| (type_.clone(), status.clone(), reason.clone())).collect()
     };
-    present.observed_generation == wanted.observed_generation && present.admission == wanted.admission && state(present) == state(wanted)
+    present.observed_generation == wanted.observed_generation
+        && present.admission == wanted.admission
+        && present.exec_checked == wanted.exec_checked
+        && state(present) == state(wanted)
 }
 
 /// A condition without its times.
@@ -413,5 +424,6 @@ mod tests {
         assert!(!waits(&|status| status.conditions.clear()));
         assert!(!waits(&|status| status.observed_generation = Some(2)));
         assert!(!waits(&|status| status.admission = Some(admission(2))));
+        assert!(!waits(&|status| status.exec_checked = Some(ExecChecked { guard: "guard".into(), generation: 1 })));
     }
 }

@@ -20,6 +20,7 @@ use podpolicy_engine::{NamespaceFacts, PodTemplate, Policy, PolicyId, PolicyKind
 use crate::{
     admission::AdmissionState,
     config::Config,
+    guard::{GuardState, Questions},
     observe::{Key, Observation, Observed, What},
     source::{Source, Watchable},
 };
@@ -46,9 +47,22 @@ pub(crate) struct World {
     is_program_new: bool,
     /// How policies stand at creation.
     admission: Arc<AdmissionState>,
+    /// How the guard stands, and what it is to be asked.
+    guard: Arc<GuardState>,
+    commands: Commands,
     stale: Stale,
     undecided: BTreeSet<Key>,
     changed_policies: HashSet<PolicyId>,
+}
+
+/// The policies with commands.
+#[derive(Debug, Default)]
+struct Commands {
+    policies: BTreeSet<PolicyId>,
+    /// How many generations of such policies have been seen.
+    seen: u64,
+    /// Whether nobody has asked the guard since there was a change.
+    is_new: bool,
 }
 
 /// What of the program no longer says what is known.
@@ -101,6 +115,8 @@ impl World {
             program: Arc::new(program),
             is_program_new: false,
             admission: Arc::new(AdmissionState::Off),
+            guard: Arc::new(GuardState::Asking),
+            commands: Commands::default(),
             stale: Stale { program: true, ..Stale::default() },
             undecided: BTreeSet::new(),
             changed_policies: HashSet::new(),
@@ -129,14 +145,19 @@ impl World {
         }
     }
 
-    /// Whether everything has been seen that can be.
+    /// Whether everything has been seen that can be: commands that are vouched for are not to be taken away at each start.
     pub(crate) fn is_synced(&self) -> bool {
-        self.sources.is_synced()
+        self.sources.is_synced() && !self.awaits_guard()
+    }
+
+    fn awaits_guard(&self) -> bool {
+        !self.commands.policies.is_empty() && *self.guard == GuardState::Asking
     }
 
     /// The sources that have not been listed, for people who wait.
     pub(crate) fn unsynced(&self) -> Vec<String> {
-        self.sources.unsynced()
+        let guard = self.awaits_guard().then(|| "the guard's objects".to_owned());
+        self.sources.unsynced().into_iter().chain(guard).collect()
     }
 
     /// What the operator may not do that makes it blind, in words.
@@ -159,6 +180,12 @@ impl World {
     /// The program, if it was made anew since it was last taken.
     pub(crate) fn take_new_program(&mut self) -> Option<Arc<Program>> {
         std::mem::take(&mut self.is_program_new).then(|| Arc::clone(&self.program))
+    }
+
+    /// What the guard is to be asked, if that has changed since it was last taken.
+    pub(crate) fn take_questions(&mut self) -> Option<Questions> {
+        let Commands { policies, seen, is_new } = &mut self.commands;
+        std::mem::take(is_new).then(|| Questions { policies: policies.iter().cloned().collect(), seen: *seen })
     }
 
     /// Whether pods wait for a decision.

@@ -119,7 +119,7 @@ fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind:
         if !scene.pod.template.always_restarts {
             let message = "pods whose restartPolicy is not Always get no probes, because a failing probe would end them; nothing to do, or narrow the selector";
             ledger.report(index, FindingReason::RestartPolicy, field.clone(), message);
-        } else if let Some(refusal) = refusal::probe(wanted, container, scene.settings) {
+        } else if let Some(refusal) = refusal::probe(wanted, container, scene.policies[index]) {
             ledger.refuse(index, field.clone(), refusal);
         } else {
             claims.push((index, Wanted { said: wanted, defaulted: defaulted(wanted.clone()) }));
@@ -218,7 +218,7 @@ fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: 
     let mut claims = Vec::with_capacity(wishes.len());
     for (index, wanted) in wishes {
         let too_long = || refusal::sleep(kind, wanted, grace_period);
-        match refusal::hook(wanted, container, scene.settings).or_else(too_long) {
+        match refusal::hook(wanted, container, scene.policies[index]).or_else(too_long) {
             Some(refusal) => ledger.refuse(index, field.clone(), refusal),
             None => claims.push((index, defaulted_hook(wanted.clone()))),
         }

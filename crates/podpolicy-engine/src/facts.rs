@@ -27,21 +27,9 @@ pub struct Settings {
     pub excluded_namespaces: BTreeSet<String>,
     /// Label and annotation keys that no policy may set, beside those of Kubernetes.
     pub protected_keys: BTreeSet<String>,
-    /// Whether commands in probes and hooks are applied.
-    pub exec: Exec,
     /// Resources that could select pods and may not be listed, as `resource.group`: as long as there are some, nobody can
     /// tell whether a label has an impact.
     pub unseen_selectors: BTreeSet<String>,
     /// Kinds of policies that may exist and are not seen: none of them decides, and what they wrote stays as it is.
     pub unseen_kinds: BTreeSet<PolicyKind>,
-}
-
-/// Whether commands in probes and hooks are applied.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Exec {
-    /// Nothing vouches for the author of a policy: they are refused.
-    #[default]
-    Refused,
-    /// The guard vouches that every author may run commands in these pods.
-    Vouched,
 }

@@ -25,12 +25,12 @@ mod residue;
 mod selector;
 
 pub use creation::{Creation, Omitted, Setting};
-pub use facts::{Exec, KUBERNETES_NAMESPACES, NamespaceFacts, Settings};
+pub use facts::{KUBERNETES_NAMESPACES, NamespaceFacts, Settings};
 pub use field::{Field, HookKind, ProbeKind, Value};
 pub use impact::{NAME_LABEL, Reach, Reader, SelectorUse, selector_use};
 pub use outcome::{Conflict, FieldOutcome, Finding, MetadataPlan, Outcome, PodState, Source, Verdict};
 pub use pod::{Container, ContainerKind, Life, Pod, PodTemplate};
-pub use policy::{ANNOTATIONS_LIMIT, Policy, PolicyId, PolicyKind};
+pub use policy::{ANNOTATIONS_LIMIT, Exec, Policy, PolicyId, PolicyKind};
 pub use program::Program;
 pub use record::{CreatedEntry, Entry, Record};
 pub use residue::{Place, Remaining, RemainingAnnotation, RemainingHook, RemainingLabel, RemainingProbe, RemainingSetting};

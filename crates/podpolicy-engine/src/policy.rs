@@ -84,7 +84,22 @@ pub struct Policy {
     namespace_selector: Option<Selector>,
     selector: Selector,
     rules: PolicyRules,
+    exec: Exec,
     problems: Vec<String>,
+}
+
+/// Whether somebody vouches that the authors of a policy may run commands in the pods that it selects.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Exec {
+    /// Nobody does: there is no guard.
+    #[default]
+    NoGuard,
+    /// There is a guard, and nobody can tell whether it is in force, or what it has checked: because of this.
+    Unclear(String),
+    /// A guard is in force, and has not checked what the policy says now.
+    NotChecked,
+    /// The guard has checked it; or whoever applies it may do so anyway.
+    Vouched,
 }
 
 impl Policy {
@@ -118,8 +133,35 @@ impl Policy {
             namespace_selector: namespaces.map(Selector::from),
             selector: Selector::from(&rules.selector),
             rules: rules.clone(),
+            exec: Exec::default(),
             problems,
         }
+    }
+
+    /// The same policy, with who vouches for its authors. Policies start out with nobody.
+    #[must_use]
+    pub fn with_exec(mut self, exec: Exec) -> Self {
+        self.exec = exec;
+        self
+    }
+
+    /// Who vouches for its authors.
+    pub fn exec(&self) -> &Exec {
+        &self.exec
+    }
+
+    /// Whether it has a command in a probe or hook.
+    pub fn runs_commands(&self) -> bool {
+        self.container_rules().iter().any(|rule| {
+            let probe = |kind| rule_probe(rule, kind).is_some_and(|probe| probe.exec.is_some());
+            let hook = |kind| rule_hook(rule, kind).is_some_and(|hook| hook.exec.is_some());
+            ProbeKind::ALL.into_iter().any(probe) || HookKind::ALL.into_iter().any(hook)
+        })
+    }
+
+    /// When it was created; none for one that is not on an API server yet.
+    pub fn created(&self) -> Option<Timestamp> {
+        self.created
     }
 
     /// Whether a change of the policy can change what is decided about a pod in its scope: it wrote something there, or can

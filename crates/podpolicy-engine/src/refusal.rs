@@ -3,7 +3,7 @@
 
 use podpolicy_api::{APPLIED_ANNOTATION, FindingReason, GROUP, LifecycleHandler, Port, Precedence, Probe};
 
-use crate::{Container, Exec, HookKind, NamespaceFacts, Policy, Reader, Settings};
+use crate::{Container, Exec, HookKind, NamespaceFacts, Policy, PolicyKind, Reader, Settings};
 
 /// Keys that controllers put on the pods they make.
 const GENERATED_KEYS: [&str; 6] =
@@ -133,14 +133,14 @@ fn select(readers: &[&Reader]) -> String {
 }
 
 /// Refuses a probe that could reach beyond its container, or that the container cannot answer.
-pub(crate) fn probe(probe: &Probe, container: &Container, settings: &Settings) -> Option<Refusal> {
-    probe_in_any(probe, settings).or_else(|| port(probe_port(probe)?, container))
+pub(crate) fn probe(probe: &Probe, container: &Container, policy: &Policy) -> Option<Refusal> {
+    probe_in_any(probe, policy).or_else(|| port(probe_port(probe)?, container))
 }
 
 /// Refuses a probe that no container may have.
-pub(crate) fn probe_in_any(probe: &Probe, settings: &Settings) -> Option<Refusal> {
+pub(crate) fn probe_in_any(probe: &Probe, policy: &Policy) -> Option<Refusal> {
     let http_or_tcp = probe.http_get.as_ref().map(|http| http.host.as_deref()).or(probe.tcp_socket.as_ref().map(|tcp| tcp.host.as_deref()));
-    http_or_tcp.and_then(host).or_else(|| probe.exec.as_ref().and_then(|_| exec(settings)))
+    http_or_tcp.and_then(host).or_else(|| probe.exec.as_ref().and_then(|_| exec(policy)))
 }
 
 /// The port of its container that a probe asks; none for gRPC, which knows numbers only.
@@ -149,14 +149,14 @@ pub(crate) fn probe_port(probe: &Probe) -> Option<&Port> {
 }
 
 /// Refuses a hook that could reach beyond its container, or that the container cannot answer.
-pub(crate) fn hook(hook: &LifecycleHandler, container: &Container, settings: &Settings) -> Option<Refusal> {
-    hook_in_any(hook, settings).or_else(|| port(hook_port(hook)?, container))
+pub(crate) fn hook(hook: &LifecycleHandler, container: &Container, policy: &Policy) -> Option<Refusal> {
+    hook_in_any(hook, policy).or_else(|| port(hook_port(hook)?, container))
 }
 
 /// Refuses a hook that no container may have.
-pub(crate) fn hook_in_any(hook: &LifecycleHandler, settings: &Settings) -> Option<Refusal> {
+pub(crate) fn hook_in_any(hook: &LifecycleHandler, policy: &Policy) -> Option<Refusal> {
     let http = hook.http_get.as_ref();
-    http.and_then(|http| host(http.host.as_deref())).or_else(|| hook.exec.as_ref().and_then(|_| exec(settings)))
+    http.and_then(|http| host(http.host.as_deref())).or_else(|| hook.exec.as_ref().and_then(|_| exec(policy)))
 }
 
 /// The port of its container that a hook asks.
@@ -212,14 +212,23 @@ fn host(host: Option<&str>) -> Option<Refusal> {
     Some(Refusal::new(FindingReason::HostNotAllowed, message))
 }
 
-fn exec(settings: &Settings) -> Option<Refusal> {
-    match settings.exec {
-        Exec::Vouched => None,
-        Exec::Refused => Some(Refusal::new(
-            FindingReason::ExecNotAllowed,
-            "it runs a command, and no guard vouches that the policy's author may create pods/exec here; use httpGet, tcpSocket, grpc or sleep",
-        )),
-    }
+fn exec(policy: &Policy) -> Option<Refusal> {
+    let place = match policy.id().kind {
+        PolicyKind::PodPolicy => "in this namespace",
+        PolicyKind::ClusterPodPolicy => "in all namespaces",
+    };
+    let why = match policy.exec() {
+        Exec::Vouched => return None,
+        Exec::NoGuard => format!(
+            "no guard checks that the policy's authors may create pods/exec {place}; have the guard installed (kubectl apply -k config/guard) and then create the policy anew"
+        ),
+        Exec::Unclear(why) => format!("nobody can tell whether the guard checked that the policy's authors may create pods/exec: {why}"),
+        Exec::NotChecked => format!(
+            "the guard has not checked who wrote it, because the policy is older than the guard; have its spec edited, or the policy created anew, by somebody who may create pods/exec {place}"
+        ),
+    };
+    let message = format!("it runs a command, and {why}; or use httpGet, tcpSocket, grpc or sleep");
+    Some(Refusal::new(FindingReason::ExecNotAllowed, message))
 }
 
 fn port(port: &Port, container: &Container) -> Option<Refusal> {

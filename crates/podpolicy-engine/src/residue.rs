@@ -154,12 +154,12 @@ fn remaining<'a>(
             .map(|(key, value)| RemainingAnnotation { key, value, is_large: value.len() > LARGEST_ANNOTATION_AT_CREATION })
             .collect(),
         grace_period: rules.termination_grace_period_seconds,
-        probes: policy.container_rules().iter().flat_map(|rule| probes(program, rule)).collect(),
-        hooks: policy.container_rules().iter().flat_map(|rule| hooks(program, rule)).collect(),
+        probes: policy.container_rules().iter().flat_map(|rule| probes(policy, rule)).collect(),
+        hooks: policy.container_rules().iter().flat_map(|rule| hooks(policy, rule)).collect(),
     }
 }
 
-fn probes<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingProbe<'a>> {
+fn probes<'a>(policy: &Policy, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingProbe<'a>> {
     ProbeKind::ALL.into_iter().filter_map(|kind| {
         let probe = rule_probe(rule, kind)?;
         Some(RemainingSetting {
@@ -167,12 +167,12 @@ fn probes<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item 
             names: &rule.names,
             value: if probe.has_handler() { stored(probe.clone()) } else { probe.clone() },
             port: refusal::probe_port(probe).and_then(name),
-            is_refused: refusal::probe_in_any(probe, program.settings()).is_some(),
+            is_refused: refusal::probe_in_any(probe, policy).is_some(),
         })
     })
 }
 
-fn hooks<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingHook<'a>> {
+fn hooks<'a>(policy: &Policy, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingHook<'a>> {
     HookKind::ALL.into_iter().filter_map(|kind| {
         let hook = rule_hook(rule, kind)?;
         Some(RemainingSetting {
@@ -180,7 +180,7 @@ fn hooks<'a>(program: &Program, rule: &'a ContainerRule) -> impl Iterator<Item =
             names: &rule.names,
             value: defaulted_hook(hook.clone()),
             port: refusal::hook_port(hook).and_then(name),
-            is_refused: refusal::hook_in_any(hook, program.settings()).is_some(),
+            is_refused: refusal::hook_in_any(hook, policy).is_some(),
         })
     })
 }

@@ -87,6 +87,7 @@ cases! {
     keys_that_only_look_protected_are_set
     host_in_a_probe_or_hook_is_refused
     exec_is_refused_where_no_guard_vouches
+    exec_is_vouched_for_policy_by_policy
     exec_is_applied_where_a_guard_vouches
     named_port_must_be_one_of_the_containers
     sleep_must_fit_into_the_grace_period

@@ -33,13 +33,17 @@ pub(crate) struct Arguments {
     /// Namespaces in which no ClusterPodPolicy acts, comma-separated
     #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", default_values = DEFAULT_EXCLUDED_NAMESPACES)]
     exclude_namespaces: Vec<String>,
+
+    /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
+    #[arg(long, value_delimiter = ',', value_name = "KEY")]
+    protect_keys: Vec<String>,
 }
 
 /// Prints the objects; what cannot be compiled is said on stderr.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let files = policy_files::read(&arguments.policies, &arguments.namespace)?;
-    let blind = blind_spots(&files);
-    let Compilation { units, omissions } = cel::compile(&program(files, &arguments.exclude_namespaces));
+    let notes = notes(&files);
+    let Compilation { units, omissions } = cel::compile(&program(files, &arguments.exclude_namespaces, &arguments.protect_keys));
     let mut text = String::new();
     for unit in &units {
         for object in [serde_saphyr::to_string(&unit.policy), serde_saphyr::to_string(&unit.binding)] {
@@ -47,35 +51,47 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             text.push_str(&object.with_context(|| format!("cannot write {} as YAML", unit.name))?);
         }
     }
-    warn(blind.into_iter().chain(omissions.iter().map(left_out)));
+    warn(notes.into_iter().chain(omissions.iter().map(left_out)));
     match stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-fn program(files: PolicyFiles, excluded_namespaces: &[String]) -> Program {
+fn program(files: PolicyFiles, excluded_namespaces: &[String], protected_keys: &[String]) -> Program {
     let facts = |labels| Arc::new(NamespaceFacts { labels, ..NamespaceFacts::default() });
     let namespaces: HashMap<_, _> = files.namespaces.into_iter().map(|(name, labels)| (name, facts(labels))).collect();
     let settings = Settings {
         excluded_namespaces: excluded_namespaces.iter().cloned().collect(),
-        // Whoever applies the objects may mutate every pod anyway.
-        exec: Exec::Vouched,
+        protected_keys: protected_keys.iter().cloned().collect(),
         ..Settings::default()
     };
-    Program::new(files.policies.into_iter().map(Arc::new), namespaces, settings)
+    // Whoever applies the objects may mutate every pod anyway.
+    let policies = files.policies.into_iter().map(|policy| Arc::new(policy.with_exec(Exec::Vouched)));
+    Program::new(policies, namespaces, settings)
 }
 
-/// What the files do not say, and a cluster would.
-fn blind_spots(files: &PolicyFiles) -> Vec<String> {
+/// What a cluster would say of the policies, and files do not.
+fn notes(files: &PolicyFiles) -> Vec<String> {
+    let commands = files.policies.iter().filter(|policy| policy.runs_commands()).map(|policy| {
+        format!(
+            "{} runs commands in pods; here that is allowed, and in a cluster the guard (config/guard) allows it only to who may create pods/exec",
+            policy.id()
+        )
+    });
+    commands.chain(unknown_labels(files)).collect()
+}
+
+/// Whose labels the files do not say, and a cluster would.
+fn unknown_labels(files: &PolicyFiles) -> Option<String> {
     let choosy = files.policies.iter().find(|policy| policy.namespace_selector().is_some());
     let unknown = files.policies.iter().map(Policy::id).filter(|id| id.kind == PolicyKind::PodPolicy);
     let unknown = unknown.map(|id| &id.namespace).find(|namespace| !files.namespaces.contains_key(*namespace));
-    let Some((choosy, unknown)) = choosy.zip(unknown) else { return Vec::new() };
-    vec![format!(
+    let (choosy, unknown) = choosy.zip(unknown)?;
+    Some(format!(
         "{} selects namespaces by labels, and those of namespace {unknown} are not among the files: it counts as not selected; add the Namespace",
         choosy.id()
-    )]
+    ))
 }
 
 fn left_out(Omission { policy, covers, message }: &Omission) -> String {

@@ -37,9 +37,9 @@ fn program(namespace: &str, count: usize, keys: usize, rules: usize) -> Program 
                 "containers": (0..rules).map(rule).collect::<Vec<_>>(),
             },
         });
-        Arc::new(Policy::from_namespaced(&serde_json::from_value(policy).unwrap()))
+        Arc::new(Policy::from_namespaced(&serde_json::from_value(policy).unwrap()).with_exec(Exec::Vouched))
     };
-    Program::new((0..count).map(policy), HashMap::new(), Settings { exec: Exec::Vouched, ..Settings::default() })
+    Program::new((0..count).map(policy), HashMap::new(), Settings::default())
 }
 
 /// A pod with many containers.

@@ -42,9 +42,8 @@ pub fn hostile_policy(texts: &[String; 6]) -> Json {
 impl Compiled {
     /// Compiles the one policy.
     pub fn of(policy: &Json) -> Self {
-        let policy = Policy::from_namespaced(&serde_json::from_value(policy.clone()).unwrap());
-        let settings = Settings { exec: Exec::Vouched, ..Settings::default() };
-        let program = Program::new([Arc::new(policy)], HashMap::new(), settings);
+        let policy = Policy::from_namespaced(&serde_json::from_value(policy.clone()).unwrap()).with_exec(Exec::Vouched);
+        let program = Program::new([Arc::new(policy)], HashMap::new(), Settings::default());
         let mut compilation = compile(&program);
         assert_eq!(compilation.omissions, []);
         let unit = compilation.units.pop().unwrap();

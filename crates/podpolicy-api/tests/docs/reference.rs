@@ -145,6 +145,7 @@ fn title(field: &str, schema: &JSONSchemaProps) -> &'static str {
         "rollout" => "Rollout",
         "admission" => "Admission status",
         "conditions" => "Condition",
+        "execChecked" => "Exec check",
         "findings" => "Finding",
         "pods" => "Pod counts",
         field => panic!("the object {field} has no title yet: give it one here"),

@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use podpolicy_api::PodPolicyStatus;
-use podpolicy_engine::{Policy, PolicyId, PolicyKind};
+use podpolicy_api::{ExecChecked, PodPolicyStatus};
+use podpolicy_engine::{Exec, Policy, PolicyId, PolicyKind};
 
 use super::{PodSlot, World};
 use crate::{
     admission::{AdmissionState, AtCreation},
+    guard::{GuardState, Written},
     observe::{Key, Observed, is_older},
 };
 
@@ -20,6 +21,8 @@ pub(crate) struct PolicySlot {
     pub(crate) generation: Option<i64>,
     pub(crate) status: PodPolicyStatus,
     pub(crate) policy: Arc<Policy>,
+    /// How many generations of policies with commands had been seen with this one, if it has commands.
+    seen: u64,
     pub(super) members: BTreeSet<Key>,
 }
 
@@ -63,24 +66,74 @@ impl World {
         let (uid, generation) = (metadata.uid.unwrap_or_default(), metadata.generation);
         let resource_version = metadata.resource_version.unwrap_or_default();
         let status = status.unwrap_or_default();
+        if self.policies.get(&id).is_some_and(|slot| is_older(&resource_version, &slot.resource_version)) {
+            return;
+        }
+        let seen = self.note_commands(&policy, &uid, generation);
+        let policy = vouched(&self.guard, policy, &uid, generation, &status);
         match self.policies.get_mut(&id) {
-            Some(slot) if is_older(&resource_version, &slot.resource_version) => return,
             Some(slot) if slot.uid == uid && *slot.policy == policy => {
                 slot.generation = generation;
                 slot.resource_version = resource_version;
                 slot.status = status;
+                slot.seen = seen;
             }
             Some(_) | None => {
                 let policy = Arc::new(policy);
                 self.policy_changed(&policy);
                 let members = self.policies.remove(&id).map(|slot| slot.members).unwrap_or_default();
-                self.policies.insert(id.clone(), PolicySlot { uid, resource_version, generation, status, policy, members });
+                self.policies.insert(id.clone(), PolicySlot { uid, resource_version, generation, status, policy, seen, members });
             }
         }
         self.changed_policies.insert(id);
     }
 
+    /// Notes a policy with commands, or that it has none any more. Says how many generations of such policies have been seen with it.
+    fn note_commands(&mut self, policy: &Policy, uid: &str, generation: Option<i64>) -> u64 {
+        let id = policy.id();
+        if !policy.runs_commands() {
+            self.commands.is_new |= self.commands.policies.remove(id);
+            return 0;
+        }
+        if let Some(slot) = self.policies.get(id)
+            && slot.seen > 0
+            && (slot.uid.as_str(), slot.generation) == (uid, generation)
+        {
+            return slot.seen;
+        }
+        self.commands.policies.insert(id.clone());
+        self.commands.seen += 1;
+        self.commands.is_new = true;
+        self.commands.seen
+    }
+
+    /// Takes in how the guard stands: policies with commands may do more or less than before.
+    pub(crate) fn guard_changed(&mut self, state: Arc<GuardState>) {
+        self.guard = state;
+        for id in self.commands.policies.clone() {
+            let Some(slot) = self.policies.get_mut(&id) else { continue };
+            let policy = vouched(&self.guard, Policy::clone(&slot.policy), &slot.uid, slot.generation, &slot.status);
+            if *slot.policy != policy {
+                slot.policy = Arc::new(policy);
+                let policy = Arc::clone(&slot.policy);
+                self.policy_changed(&policy);
+            }
+            self.changed_policies.insert(id);
+        }
+    }
+
+    /// What the status of a policy should remember of the guard.
+    pub(crate) fn exec_checked(&self, slot: &PolicySlot) -> Option<ExecChecked> {
+        if !slot.policy.runs_commands() {
+            return None;
+        }
+        let is_vouched = *slot.policy.exec() == Exec::Vouched;
+        let now = slot.generation.filter(|_| is_vouched).and_then(|generation| self.guard.to_remember(generation, slot.seen));
+        now.or_else(|| slot.status.exec_checked.clone())
+    }
+
     pub(super) fn remove_policy(&mut self, id: &PolicyId) {
+        self.commands.is_new |= self.commands.policies.remove(id);
         if let Some(slot) = self.policies.remove(id) {
             self.undecided.extend(slot.members);
             self.policy_changed(&slot.policy);
@@ -119,4 +172,15 @@ impl World {
     pub(crate) fn at_creation(&self, slot: &PolicySlot) -> Option<AtCreation> {
         Some(self.admission.of(&slot.policy)?.or_as_before(slot.status.admission.as_ref(), slot.generation))
     }
+}
+
+/// The policy with who vouches for its authors.
+fn vouched(guard: &GuardState, policy: Policy, uid: &str, generation: Option<i64>, status: &PodPolicyStatus) -> Policy {
+    if !policy.runs_commands() {
+        return policy;
+    }
+    let written =
+        Written { uid, generation: generation.unwrap_or_default(), created: policy.created(), checked: status.exec_checked.as_ref() };
+    let exec = guard.vouches_for(&written);
+    policy.with_exec(exec)
 }

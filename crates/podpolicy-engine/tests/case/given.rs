@@ -40,8 +40,9 @@ struct Facts {
     excluded_namespaces: BTreeSet<String>,
     #[serde(default)]
     protected_keys: BTreeSet<String>,
+    /// The policies whose authors may run commands, as records name them.
     #[serde(default)]
-    exec_is_vouched: bool,
+    vouched: BTreeSet<String>,
     #[serde(default)]
     unseen_selectors: BTreeSet<String>,
     #[serde(default)]
@@ -86,11 +87,14 @@ impl Given {
         let settings = Settings {
             excluded_namespaces: facts.excluded_namespaces.clone(),
             protected_keys: facts.protected_keys.clone(),
-            exec: if facts.exec_is_vouched { Exec::Vouched } else { Exec::Refused },
             unseen_selectors: facts.unseen_selectors.clone(),
             unseen_kinds: facts.unseen_kinds.iter().map(|kind| kind_of(kind)).collect(),
         };
-        Program::new(policies, known.into_iter().collect(), settings)
+        let vouch = |policy: Arc<Policy>| {
+            let is_vouched = facts.vouched.contains(policy.in_record());
+            if is_vouched { Arc::new(Policy::clone(&policy).with_exec(Exec::Vouched)) } else { policy }
+        };
+        Program::new(policies.map(vouch), known.into_iter().collect(), settings)
     }
 }
 

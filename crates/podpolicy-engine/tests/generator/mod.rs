@@ -17,6 +17,17 @@ use crate::cluster;
 const LABELS: [&str; 5] = ["app", "team", "tier", "track", "pod-template-hash"];
 const ANNOTATIONS: [&str; 3] = ["note", "example.com/oncall", "kubernetes.io/note"];
 const VALUES: [&str; 3] = ["a", "b", "c"];
+/// The names of policies of which a guard may have checked some, as records know them.
+const VOUCHED: [&str; 8] = [
+    "PodPolicy/one",
+    "PodPolicy/two",
+    "PodPolicy/three",
+    "PodPolicy/four",
+    "ClusterPodPolicy/one",
+    "ClusterPodPolicy/two",
+    "ClusterPodPolicy/three",
+    "ClusterPodPolicy/four",
+];
 /// Annotations may say anything, also what looks like JSON, a record, or the end of an expression.
 const TEXTS: [&str; 8] = [
     "a",
@@ -47,7 +58,8 @@ pub struct Surroundings {
     pub namespace_labels: BTreeMap<String, String>,
     pub objects: Vec<Json>,
     pub carried: BTreeSet<(String, String)>,
-    pub exec_is_vouched: bool,
+    /// The policies whose authors may run commands, as records name them.
+    pub vouched: BTreeSet<String>,
     pub selectors_are_unseen: bool,
     pub namespace_is_excluded: bool,
 }
@@ -101,17 +113,20 @@ impl World {
 
     /// The program of other policies in the same surroundings.
     pub fn program_of<'a>(&self, policies: impl IntoIterator<Item = &'a Json>) -> Program {
-        let Surroundings { namespace_labels, objects, carried, exec_is_vouched, selectors_are_unseen, namespace_is_excluded } =
+        let Surroundings { namespace_labels, objects, carried, vouched, selectors_are_unseen, namespace_is_excluded } =
             self.surroundings.clone();
         let readers = cluster::readers(&objects, "shop", &namespace_labels);
         let facts = NamespaceFacts { labels: namespace_labels, readers, carried };
         let settings = Settings {
             excluded_namespaces: namespace_is_excluded.then(|| "shop".to_owned()).into_iter().collect(),
-            exec: if exec_is_vouched { Exec::Vouched } else { Exec::Refused },
             unseen_selectors: selectors_are_unseen.then(|| "services".to_owned()).into_iter().collect(),
             ..Settings::default()
         };
-        let policies = policies.into_iter().map(|policy| Arc::new(policy_of(policy)));
+        let vouch = |policy: Policy| {
+            let exec = if vouched.contains(policy.in_record()) { Exec::Vouched } else { Exec::NotChecked };
+            Arc::new(policy.with_exec(exec))
+        };
+        let policies = policies.into_iter().map(|policy| vouch(policy_of(policy)));
         Program::new(policies, HashMap::from([("shop".to_owned(), Arc::new(facts))]), settings)
     }
 }
@@ -325,10 +340,12 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
     let everything = carriers.iter().flat_map(|policy| LABELS.map(|key| ((*policy).to_owned(), key.to_owned())));
     let carried = prop::sample::subsequence(everything.collect::<Vec<_>>(), 0..=carriers.len() * LABELS.len())
         .prop_map(|carried| carried.into_iter().collect());
+    let vouched =
+        prop::sample::subsequence(VOUCHED.map(str::to_owned).to_vec(), 0..=VOUCHED.len()).prop_map(|vouched| vouched.into_iter().collect());
     let environment = prop::option::of(select(vec!["prod", "test"]));
     let rarely = || prop::bool::weighted(0.1);
-    (environment, vec(selecting(), 0..4), carried, prop::bool::ANY, rarely(), rarely()).prop_map(
-        |(environment, objects, carried, exec_is_vouched, selectors_are_unseen, namespace_is_excluded)| Surroundings {
+    (environment, vec(selecting(), 0..4), carried, vouched, rarely(), rarely()).prop_map(
+        |(environment, objects, carried, vouched, selectors_are_unseen, namespace_is_excluded)| Surroundings {
             // Every namespace has its name as a label.
             namespace_labels: environment
                 .map(|environment| ("env".to_owned(), environment.to_owned()))
@@ -337,7 +354,7 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
                 .collect(),
             objects,
             carried,
-            exec_is_vouched,
+            vouched,
             selectors_are_unseen,
             namespace_is_excluded,
         },

@@ -1,0 +1,214 @@
+//! The guard: whether the API server lets only those write commands into policies who may run commands in the pods. It is a
+//! ValidatingAdmissionPolicy that an administrator installs (`config/guard`); here it is found out what it is worth.
+//!
+//! It runs beside the loop, on every replica, because all of them decide. It never writes: what it sends is read, or a dry run. As long as no
+//! policy has commands it asks nothing at all.
+
+mod found;
+mod question;
+mod vouching;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use kube::{
+    Api, Client,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, watcher},
+    },
+};
+use podpolicy_engine::PolicyId;
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
+
+use crate::{Watched, apply::WriteError};
+
+use found::{Found, NAME};
+use question::Answer;
+pub(crate) use vouching::{GuardState, Written};
+use vouching::{InForce, SETTLED};
+
+/// How often it is looked whether the guard is still in force, beside what watches tell.
+const CHECK_AGAIN: Duration = Duration::from_mins(1);
+/// How soon it is asked again whether the guard has come into force; the wait grows up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The policies with commands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Questions {
+    pub(crate) policies: Vec<PolicyId>,
+    /// How many generations of policies with commands had been seen then.
+    pub(crate) seen: u64,
+}
+
+/// The task that looks. It ends when this is dropped.
+pub(crate) struct Guard {
+    questions: watch::Sender<Questions>,
+    states: watch::Receiver<Arc<GuardState>>,
+    task: JoinSet<()>,
+}
+
+impl Guard {
+    /// `client` is one that may ask while another operator leads.
+    pub(crate) fn start(client: &Client, watched: &Watched) -> Self {
+        let (questions, received) = watch::channel(Questions::default());
+        let (sender, states) = watch::channel(Arc::new(GuardState::Asking));
+        let mut task = JoinSet::new();
+        task.spawn(run(Watch::new(client.clone(), watched.clone(), Instant::now()), received, sender));
+        Self { questions, states, task }
+    }
+
+    /// Passes on that other policies have commands, or other commands.
+    pub(crate) fn send(&self, questions: Questions) {
+        self.questions.send_replace(questions);
+    }
+
+    /// The state now.
+    pub(crate) fn state(&mut self) -> Arc<GuardState> {
+        Arc::clone(&self.states.borrow_and_update())
+    }
+
+    /// Waits until the state is another, or the task panicked.
+    pub(crate) async fn changed(&mut self) -> Result<(), JoinError> {
+        loop {
+            tokio::select! {
+                Ok(()) = self.states.changed() => return Ok(()),
+                Some(ended) = self.task.join_next() => ended?,
+                else => std::future::pending::<()>().await,
+            }
+        }
+    }
+}
+
+async fn run(mut watch: Watch, mut questions: watch::Receiver<Questions>, states: watch::Sender<Arc<GuardState>>) {
+    if questions.wait_for(|questions| !questions.policies.is_empty()).await.is_err() {
+        return;
+    }
+    let mut changes = changes(&watch.client).boxed();
+    loop {
+        let asked = questions.borrow_and_update().clone();
+        if !asked.policies.is_empty() {
+            let state = watch.look(&asked).await;
+            if **states.borrow() != state {
+                log(&state);
+                states.send_replace(Arc::new(state));
+            }
+        }
+        tokio::select! {
+            changed = questions.changed() => if changed.is_err() { return },
+            Some(()) = changes.next() => {
+                while changes.next().now_or_never().is_some() {}
+                watch.wait = FIRST_WAIT;
+            }
+            () = tokio::time::sleep_until(watch.next.into()) => {}
+        }
+    }
+}
+
+fn log(state: &GuardState) {
+    match state {
+        GuardState::Asking => {}
+        GuardState::Absent => tracing::info!("there is no guard; commands in policies are refused"),
+        GuardState::Unclear(why) => tracing::warn!(why, "commands in policies are refused"),
+        GuardState::InForce(guard) => tracing::info!(guard = guard.id, "the guard is in force"),
+    }
+}
+
+/// Tells when one of the guard's two objects may be another.
+fn changes(client: &Client) -> impl Stream<Item = ()> + Send + use<> {
+    let by_name = || watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+    let policies: Api<PartialObjectMeta<ValidatingAdmissionPolicy>> = Api::all(client.clone());
+    let bindings: Api<PartialObjectMeta<ValidatingAdmissionPolicyBinding>> = Api::all(client.clone());
+    // A watch that fails is no news: it is looked again from time to time.
+    let policies = watcher(policies, by_name()).default_backoff().filter_map(async |event| event.ok().map(drop));
+    let bindings = watcher(bindings, by_name()).default_backoff().filter_map(async |event| event.ok().map(drop));
+    stream::select(policies.boxed(), bindings.boxed())
+}
+
+/// What has been seen of the guard.
+struct Watch {
+    client: Client,
+    watched: Watched,
+    /// What was found out last.
+    state: GuardState,
+    /// When the guard of the state was first seen in force.
+    since: Instant,
+    /// When to look again, and how long to wait the time after.
+    next: Instant,
+    wait: Duration,
+}
+
+impl Watch {
+    fn new(client: Client, watched: Watched, now: Instant) -> Self {
+        Self { client, watched, state: GuardState::Asking, since: now, next: now, wait: FIRST_WAIT }
+    }
+
+    /// Looks at the guard as it is now. What cannot be asked stays as it was.
+    async fn look(&mut self, questions: &Questions) -> GuardState {
+        match self.ask(questions).await {
+            Ok(state) => self.state = state,
+            Err(WriteError::Forbidden(message)) => {
+                self.state = GuardState::Unclear(format!(
+                    "{message}; grant the operator the rights of config/rbac/role.yaml on validatingadmissionpolicies and \
+                     validatingadmissionpolicybindings"
+                ));
+            }
+            Err(error) => tracing::debug!(%error, "could not look at the guard; trying again"),
+        }
+        let now = Instant::now();
+        self.next = match &self.state {
+            GuardState::InForce(guard) if guard.baseline.is_none() => (self.since + SETTLED).max(now + FIRST_WAIT),
+            GuardState::InForce(_) | GuardState::Absent => now + CHECK_AGAIN,
+            GuardState::Asking | GuardState::Unclear(_) => {
+                let next = now + self.wait;
+                self.wait = (self.wait * 2).min(LONGEST_WAIT);
+                next
+            }
+        };
+        self.state.clone()
+    }
+
+    async fn ask(&mut self, questions: &Questions) -> Result<GuardState, WriteError> {
+        let identity = match found::find(&self.client).await? {
+            Found::Absent => return Ok(GuardState::Absent),
+            Found::Foreign(why) => return Ok(GuardState::Unclear(why)),
+            Found::Guard(identity) => identity,
+        };
+        match question::ask(&self.client, &questions.policies).await? {
+            Answer::InForce => {}
+            Answer::NotInForce => {
+                return Ok(GuardState::Unclear(format!(
+                    "the API server does not act on ValidatingAdmissionPolicy {NAME}, which takes a moment after it is installed; asked again"
+                )));
+            }
+            Answer::Other(message) => {
+                return Ok(GuardState::Unclear(format!(
+                    "the question whether the guard is in force is answered with something else: {message}"
+                )));
+            }
+        }
+        let before = match &self.state {
+            GuardState::InForce(guard) if guard.id == identity.id => guard.baseline.clone(),
+            GuardState::InForce(_) | GuardState::Asking | GuardState::Absent | GuardState::Unclear(_) => {
+                self.since = Instant::now();
+                self.wait = FIRST_WAIT;
+                None
+            }
+        };
+        let is_settled = Instant::now().duration_since(self.since) >= SETTLED;
+        let baseline = match before {
+            None if is_settled => Some(Arc::new(question::generations(&self.client, &self.watched).await?)),
+            before => before,
+        };
+        Ok(GuardState::InForce(InForce { id: identity.id, since: identity.since, baseline, confirmed: questions.seen }))
+    }
+}
