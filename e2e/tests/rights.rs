@@ -13,7 +13,8 @@ use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use podpolicy_api::{ClusterPodPolicy, FindingReason, PodPolicy, PodPolicyStatus};
 use podpolicy_controller::{AdmissionMode, Config};
@@ -249,6 +250,43 @@ async fn rights_on_admission_policies_are_missed_by_name_until_they_are_granted(
     Ok(())
 }
 
+#[tokio::test]
+async fn guard_that_cannot_be_read_is_missed_by_name_until_it_can() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let guard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/guard");
+    for file in ["validating_admission_policy.yaml", "validating_admission_policy_binding.yaml"] {
+        apply(&scene.client, "default", &fs::read_to_string(guard.join(file))?).await?;
+    }
+    let policy = "
+        apiVersion: podpolicy.dev/v1alpha1
+        kind: PodPolicy
+        metadata: { name: own }
+        spec: { selector: {}, labels: { team: shop }, containers: [{ lifecycle: { preStop: { exec: { command: [drain] } } } }] }
+    ";
+    apply(&scene.client, scene.namespace.name(), policy).await?;
+    for resource in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
+        let operator = scene.operator_without(&[("get", &format!("{resource}.admissionregistration.k8s.io"))]).await?;
+        scene
+            .commands_are_refused(&[
+                &format!("cannot get resource \"{resource}\""),
+                "grant the operator the rights of config/rbac/role.yaml",
+            ])
+            .await?;
+        scene.wait_for(&[OWN[0]], &[]).await?;
+        scene.grant(&[]).await?;
+        // Which takes reading both and asking: the rest is that the policy came too soon after the guard.
+        scene.commands_are_refused(&["the policy is older than the guard"]).await?;
+        operator.stop().await?;
+    }
+    for file in ["validating_admission_policy_binding.yaml", "validating_admission_policy.yaml"] {
+        let object: DynamicObject = objects::yaml(&fs::read_to_string(guard.join(file))?);
+        let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap())?;
+        let api: Api<DynamicObject> = Api::all_with(scene.client.clone(), &ApiResource::from_gvk(&kind));
+        api.delete(&object.name_any(), &DeleteParams::default()).await?;
+    }
+    Ok(())
+}
+
 /// The control plane for as long as one test has it to itself, with a namespace, a pod, a policy of each kind, and a user for the operator.
 struct Scene {
     // Dropped in this order: the namespace while it is still this test's turn.
@@ -459,6 +497,15 @@ impl Scene {
         status(&self.policies(), "own", &format!("may not {what}"), says).await?;
         status(&self.cluster_policies(), "cluster", &format!("may not {what}"), says).await?;
         Ok(())
+    }
+
+    /// The policy of the namespace says that its commands are refused, in these words.
+    async fn commands_are_refused(&self, words: &[&str]) -> anyhow::Result<()> {
+        let says = |status: &PodPolicyStatus| {
+            let finding = status.findings.iter().find(|finding| finding.reason == FindingReason::ExecNotAllowed);
+            finding.is_some_and(|finding| words.iter().all(|words| finding.message.contains(words)))
+        };
+        status(&self.policies(), "own", &format!("commands are refused: {words:?}"), says).await.map(drop)
     }
 
     fn log(&self) -> String {

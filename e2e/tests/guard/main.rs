@@ -3,5 +3,6 @@
 //! A guard is one for a whole cluster, so that each story that installs or deletes one has a control plane of its own.
 
 mod authors;
+mod reach;
 mod scene;
 mod vouching;

@@ -26,6 +26,26 @@ async fn compiled_objects_give_pods_their_settings_without_an_operator() -> anyh
 }
 
 #[test]
+fn commands_are_applied_with_a_note_and_protected_keys_are_not() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let spec = "{selector: {}, labels: {team: shop, ours: 'yes'}, containers: [{lifecycle: {preStop: {exec: {command: [drain-now]}}}}]}";
+    let policy =
+        format!("{{apiVersion: podpolicy.dev/v1alpha1, kind: PodPolicy, metadata: {{name: standard, namespace: shop}}, spec: {spec}}}");
+    std::fs::write(folder.path().join("policy.yaml"), policy)?;
+    let compile = |more: &[&str]| -> anyhow::Result<(String, String)> {
+        let output = Command::new(program()?).args(["compile", "-p"]).arg(folder.path()).args(more).stdin(Stdio::null()).output()?;
+        assert!(output.status.success(), "{output:?}");
+        Ok((String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    };
+    let (objects, notes) = compile(&[])?;
+    assert!(objects.contains("drain-now") && objects.contains("ours"), "{objects}");
+    assert!(notes.contains("PodPolicy shop/standard runs commands in pods"), "{notes}");
+    let (objects, _) = compile(&["--protect-keys", "ours,theirs"])?;
+    assert!(objects.contains("team") && !objects.contains("ours"), "{objects}");
+    Ok(())
+}
+
+#[test]
 fn mistakes_in_files_are_named_and_end_with_2() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("policy.yaml");

@@ -109,7 +109,7 @@ async fn run(mut watch: Watch, mut questions: watch::Receiver<Questions>, states
                 while changes.next().now_or_never().is_some() {}
                 watch.wait = FIRST_WAIT;
             }
-            () = tokio::time::sleep_until(watch.next.into()) => {}
+            () = tokio::time::sleep_until(watch.next.into()), if !asked.policies.is_empty() => {}
         }
     }
 }
@@ -157,16 +157,16 @@ impl Watch {
         match self.ask(questions).await {
             Ok(state) => self.state = state,
             Err(WriteError::Forbidden(message)) => {
-                self.state = GuardState::Unclear(format!(
-                    "{message}; grant the operator the rights of config/rbac/role.yaml on validatingadmissionpolicies and \
-                     validatingadmissionpolicybindings"
-                ));
+                self.state = GuardState::Unclear(format!("{message}; grant the operator the rights of config/rbac/role.yaml"));
             }
             Err(error) => tracing::debug!(%error, "could not look at the guard; trying again"),
         }
         let now = Instant::now();
         self.next = match &self.state {
-            GuardState::InForce(guard) if guard.baseline.is_none() => (self.since + SETTLED).max(now + FIRST_WAIT),
+            GuardState::InForce(guard) if guard.baseline.is_none() => {
+                let settled = self.since + SETTLED;
+                if settled > now { settled } else { now + LONGEST_WAIT }
+            }
             GuardState::InForce(_) | GuardState::Absent => now + CHECK_AGAIN,
             GuardState::Asking | GuardState::Unclear(_) => {
                 let next = now + self.wait;
@@ -206,7 +206,13 @@ impl Watch {
         };
         let is_settled = Instant::now().duration_since(self.since) >= SETTLED;
         let baseline = match before {
-            None if is_settled => Some(Arc::new(question::generations(&self.client, &self.watched).await?)),
+            None if is_settled => match question::generations(&self.client, &self.watched).await {
+                Ok(generations) => Some(Arc::new(generations)),
+                Err(error) => {
+                    tracing::debug!(%error, "could not list policies to see what the guard has found");
+                    None
+                }
+            },
             before => before,
         };
         Ok(GuardState::InForce(InForce { id: identity.id, since: identity.since, baseline, confirmed: questions.seen }))

@@ -1,12 +1,14 @@
 //! What is decided, and when it no longer holds.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
+use podpolicy_engine::{Exec, PolicyId};
 use serde_json::{Value, json};
 
 use super::{Planned, World, Write};
 use crate::{
     Config,
+    guard::GuardState,
     observe::{self, Key, Observation, Observed, What},
     source::{Source, Watchable},
 };
@@ -77,4 +79,56 @@ fn write_is_new_when_the_policy_or_the_pod_is_another() {
     assert_eq!(plan(&mut world, 9), [("a".to_owned(), Write::New)]);
     see_pod(&mut world, "a", "2", 5, &json!({ "number": "1" }));
     assert_eq!(plan(&mut world, 9), [("a".to_owned(), Write::New)], "another pod has the name");
+}
+
+/// A policy with a command in a hook.
+fn see_commands(world: &mut World, version: u32, generation: i64) {
+    let metadata = json!({
+        "namespace": "shop", "name": "drain", "uid": "1", "resourceVersion": version.to_string(), "generation": generation,
+    });
+    let spec = json!({ "selector": {}, "containers": [{ "lifecycle": { "preStop": { "exec": { "command": ["drain"] } } } }] });
+    let policy = json!({ "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy", "metadata": metadata, "spec": spec });
+    see(world, Watchable::PodPolicies, Observed::PodPolicy(serde_json::from_value(policy).unwrap()));
+}
+
+#[test]
+fn nothing_is_decided_before_somebody_has_looked_at_the_guard_where_policies_have_commands() {
+    let mut world = world();
+    see_policy(&mut world, 1, &json!({}));
+    assert!(world.is_synced() && world.take_questions().is_none());
+    see_commands(&mut world, 2, 1);
+    assert!(!world.is_synced());
+    assert_eq!(world.unsynced(), ["the guard's objects"]);
+    assert_eq!(world.take_questions().unwrap().policies.len(), 1);
+    world.guard_changed(Arc::new(GuardState::Absent));
+    assert!(world.is_synced());
+}
+
+#[test]
+fn each_generation_with_commands_is_a_question_and_nothing_else_is() {
+    let mut world = world();
+    see_commands(&mut world, 1, 1);
+    assert_eq!(world.take_questions().unwrap().seen, 1);
+    see_commands(&mut world, 2, 1);
+    assert!(world.take_questions().is_none(), "only its status is another");
+    see_commands(&mut world, 3, 2);
+    assert_eq!(world.take_questions().unwrap().seen, 2);
+    world.remove_policy(&PolicyId::namespaced("shop", "drain"));
+    assert_eq!(world.take_questions().unwrap().policies, []);
+}
+
+#[test]
+fn what_the_guard_vouches_for_is_in_the_program() {
+    let mut world = world();
+    see_commands(&mut world, 1, 1);
+    let exec = |world: &mut World| {
+        world.plan(9);
+        world.take_new_program().map(|program| program.policies()[0].exec().clone())
+    };
+    world.guard_changed(Arc::new(GuardState::Absent));
+    assert_eq!(exec(&mut world), Some(Exec::NoGuard));
+    world.guard_changed(Arc::new(GuardState::Absent));
+    assert_eq!(exec(&mut world), None, "nothing has changed");
+    world.guard_changed(Arc::new(GuardState::Unclear("no answer".to_owned())));
+    assert_eq!(exec(&mut world), Some(Exec::Unclear("no answer".to_owned())));
 }
