@@ -2,12 +2,13 @@
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt as _};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use podpolicy_e2e::objects;
-use podpolicy_e2e::policies::verdict;
+use kube::{Api, ResourceExt as _};
+use podpolicy_api::PodPolicyStatus;
+use podpolicy_e2e::policies::{self, verdict};
 use podpolicy_e2e::tap::{Exchange, Outcome};
 use podpolicy_e2e::wait::{self, DEADLINE, Seen, eventually};
+use podpolicy_e2e::{History, objects};
 use serde_json::json;
 
 use crate::scene::{GUARD, Scene, delete_guard, draining, exec_findings, guard_is_old_enough, install_guard, plane};
@@ -23,10 +24,11 @@ async fn without_a_guard_commands_are_refused_and_the_rest_is_done() -> anyhow::
     scene.policies.create(&PostParams::default(), &draining("web", "drain")).await?;
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), scene.namespace.name());
     seen_by_a_pod(&scene, "web").await?;
-    let status = scene.refused("web", NO_GUARD).await?;
+    scene.refused("web", NO_GUARD).await?;
+    let at_rest = |status: &PodPolicyStatus| verdict(status, "Ready") == "False Refused";
+    let status = policies::status(&scene.policies, "web", "refused", at_rest).await?;
     let finding = exec_findings(&status).next().unwrap();
     assert_eq!(finding.field, "containers[web].lifecycle.preStop");
-    assert_eq!(verdict(&status, "Ready"), "False Refused");
     let web = "the label of the policy";
     wait::object(&pods, "web", web, DEADLINE, |pod: Option<&Pod>| {
         pod.and_then(|pod| pod.metadata.labels.as_ref()?.get("team")).is_some_and(|team| team == "shop")
@@ -68,14 +70,21 @@ async fn policy_older_than_the_guard_waits_until_somebody_who_may_edits_it() -> 
     let status = scene.remembered("old").await?;
     assert_eq!(exec_findings(&status).count(), 0, "{status:#?}");
 
+    let at_rest = |status: &PodPolicyStatus| verdict(status, "Ready") == "True InForce" && status.exec_checked.is_some();
+    policies::status(&scene.policies, "old", "in force", at_rest).await?;
     operator.stop().await?;
-    let before = scene.policies.get("old").await?.resource_version();
+    let history = History::of(scene.policies.clone(), "old").await?;
     let operator = scene.operator().await?;
     // When it has remembered this, it has decided on everything.
     patch(&scene, "new", json!({ "spec": { "labels": { "team": "bank" } } })).await?;
     scene.remembered("new").await?;
     scene.new_pods_run("old", Some("drain")).await?;
-    assert_eq!(scene.policies.get("old").await?.resource_version(), before, "nothing was said of it in between");
+    history.reaches(&scene.policies.get("old").await?.resource_version().unwrap_or_default()).await?;
+    let said = history.map(|policy| {
+        let status = policy.status.as_ref();
+        status.map(|status| (status.findings.clone(), status.exec_checked.clone()))
+    });
+    assert_eq!(said.len(), 1, "a restart takes nothing away, not even for a moment: {said:#?}");
     operator.stop().await
 }
 

@@ -93,20 +93,20 @@ async fn run(mut watch: Watch, mut questions: watch::Receiver<Questions>, states
     if questions.wait_for(|questions| !questions.policies.is_empty()).await.is_err() {
         return;
     }
-    let mut changes = changes(&watch.client).boxed();
+    let mut news = changes(&watch.client).boxed();
     loop {
         let asked = questions.borrow_and_update().clone();
         if !asked.policies.is_empty() {
-            let state = watch.look(&asked).await;
-            if **states.borrow() != state {
-                log(&state);
-                states.send_replace(Arc::new(state));
+            let seen = watch.look(&asked).await;
+            if **states.borrow() != seen {
+                log(&seen);
+                states.send_replace(Arc::new(seen));
             }
         }
         tokio::select! {
             changed = questions.changed() => if changed.is_err() { return },
-            Some(()) = changes.next() => {
-                while changes.next().now_or_never().is_some() {}
+            Some(()) = news.next() => {
+                while let Some(Some(())) = news.next().now_or_never() {}
                 watch.wait = FIRST_WAIT;
             }
             () = tokio::time::sleep_until(watch.next.into()), if !asked.policies.is_empty() => {}
