@@ -6,6 +6,7 @@
 mod admission;
 mod apply;
 mod config;
+mod events;
 mod health;
 mod leadership;
 mod metrics;
@@ -23,4 +24,4 @@ pub use health::Health;
 pub use leadership::{Election, ElectionTimes};
 pub use metrics::Metrics;
 pub use reconcile::{RunError, run};
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, Shown, serve, serve_protected};
