@@ -182,7 +182,9 @@ async fn has(operator: &InProcess, wanted: &[(&str, f64)]) -> anyhow::Result<()>
 }
 
 fn value(operator: &InProcess, name: &str) -> Option<f64> {
-    operator.metrics.to_text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    // A metric that is there or not has an empty set of labels.
+    let number = |line: &str| line.strip_prefix(name)?.trim_start_matches("{}").strip_prefix(' ')?.parse().ok();
+    operator.metrics.to_text().lines().find_map(number)
 }
 
 fn names(operator: &InProcess) -> BTreeSet<String> {
