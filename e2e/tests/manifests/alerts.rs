@@ -79,7 +79,7 @@ fn metrics_in(expression: &str) -> BTreeSet<String> {
     expression.split(|character| !is_part(character)).filter(|word| word.starts_with("podpolicy_")).map(str::to_owned).collect()
 }
 
-/// The names that an operator serves, from its page, which a test compares with the operator; all but one are there from the start.
+/// The names that an operator serves, from its page, which a test compares with the operator; all but two are there from the start.
 fn metrics() -> anyhow::Result<BTreeSet<String>> {
     let page = std::fs::read_to_string(root().join("docs/metrics.md"))?;
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `podpolicy_")?.split_once('`'));
@@ -96,6 +96,6 @@ fn metrics() -> anyhow::Result<BTreeSet<String>> {
     let served: BTreeSet<_> =
         served.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();
     let not_at_the_start: Vec<_> = names.iter().filter(|name| !served.contains(name.as_str())).collect();
-    anyhow::ensure!(not_at_the_start == ["podpolicy_webhook_certificate_expiry_timestamp_seconds"], "{not_at_the_start:?}");
+    anyhow::ensure!(not_at_the_start == ["podpolicy_watch_failures_total", "podpolicy_webhook_certificate_expiry_timestamp_seconds"], "{not_at_the_start:?}");
     Ok(names)
 }

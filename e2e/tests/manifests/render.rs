@@ -156,6 +156,8 @@ fn prometheus_verifies_the_operator_once_cert_manager_makes_its_certificate() ->
     let certificate = &objects["Certificate podpolicy-system podpolicy-webhook"]["spec"];
     assert!(certificate["dnsNames"].as_array().unwrap().contains(&tls["serverName"]), "{certificate:#}");
     assert_eq!(tls["ca"]["secret"]["name"], certificate["secretName"]);
+    let deployment = &objects["Deployment podpolicy-system podpolicy"]["spec"]["template"]["spec"];
+    assert_eq!(deployment["volumes"][0]["secret"]["secretName"], certificate["secretName"]);
     let service = &objects["Service podpolicy-system podpolicy-metrics"]["metadata"];
     assert_eq!(tls["serverName"], format!("{}.{}.svc", service["name"].as_str().unwrap(), service["namespace"].as_str().unwrap()));
     Ok(())
