@@ -126,9 +126,10 @@ fn weight(reason: ConditionReason) -> Option<Weight> {
         | ConditionReason::Forbidden
         | ConditionReason::NotAtCreation
         | ConditionReason::Overridden => Some(Weight::Warning),
-        ConditionReason::Pending | ConditionReason::Progressing => None,
-        // Of other conditions.
-        ConditionReason::Accepted
+        // Those that pass, and those of other conditions.
+        ConditionReason::Pending
+        | ConditionReason::Progressing
+        | ConditionReason::Accepted
         | ConditionReason::AllCompliant
         | ConditionReason::NoPods
         | ConditionReason::Outdated
@@ -218,8 +219,8 @@ impl Desk {
                     self.trouble = None;
                     EventResult::Ok
                 }
-                Ok(Err(error)) => self.failed(error),
-                Err(_) => self.failed(WriteError::Unavailable(format!("no answer within {} s", SEND_TIMEOUT.as_secs()))),
+                Ok(Err(error)) => self.failed(&error),
+                Err(_) => self.failed(&WriteError::Unavailable(format!("no answer within {} s", SEND_TIMEOUT.as_secs()))),
             };
             metrics.event(result);
         }
@@ -233,26 +234,23 @@ impl Desk {
         }
         let api: Api<Event> = Api::namespaced(self.client.clone(), regarding.namespace.as_deref().unwrap_or(CLUSTER_NAMESPACE));
         let key = (regarding.uid.clone().unwrap_or_default(), news.clone());
-        let event = match self.sent.get(&key) {
-            Some((_, event)) => {
-                let count = event.series.as_ref().map_or(2, |series| series.count + 1);
-                let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
-                let name = event.metadata.name.clone().unwrap_or_default();
-                let patch = serde_json::json!({ "series": series });
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-                    .await
-                    .map(|_| Event { series: Some(series), ..event.clone() })
-            }
-            None => {
-                let event = event(regarding, &news, &self.reporter, Timestamp::now());
-                api.create(&PostParams::default(), &event).await.map(|_| event)
-            }
-        }?;
+        let event = if let Some((_, event)) = self.sent.get(&key) {
+            let count = event.series.as_ref().map_or(2, |series| series.count + 1);
+            let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
+            let name = event.metadata.name.clone().unwrap_or_default();
+            let patch = Patch::Merge(serde_json::json!({ "series": series }));
+            api.patch(&name, &PatchParams::default(), &patch).await?;
+            Event { series: Some(series), ..event.clone() }
+        } else {
+            let event = event(regarding, &news, &self.reporter, Timestamp::now());
+            api.create(&PostParams::default(), &event).await?;
+            event
+        };
         self.sent.insert(key, (now, event));
         Ok(())
     }
 
-    fn failed(&mut self, error: WriteError) -> EventResult {
+    fn failed(&mut self, error: &WriteError) -> EventResult {
         let text = error.to_string();
         let is_worth_saying = match error {
             WriteError::Forbidden(_) => true,

@@ -96,6 +96,9 @@ fn metrics() -> anyhow::Result<BTreeSet<String>> {
     let served: BTreeSet<_> =
         served.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();
     let not_at_the_start: Vec<_> = names.iter().filter(|name| !served.contains(name.as_str())).collect();
-    anyhow::ensure!(not_at_the_start == ["podpolicy_watch_failures_total", "podpolicy_webhook_certificate_expiry_timestamp_seconds"], "{not_at_the_start:?}");
+    anyhow::ensure!(
+        not_at_the_start == ["podpolicy_watch_failures_total", "podpolicy_webhook_certificate_expiry_timestamp_seconds"],
+        "{not_at_the_start:?}"
+    );
     Ok(names)
 }

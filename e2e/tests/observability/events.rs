@@ -225,7 +225,8 @@ async fn told(stage: &Stage, policy: &str, wanted: &[&str]) -> anyhow::Result<()
             told.extend((0..count).map(|_| text.clone()));
         }
         let mut wanted: Vec<_> = wanted.to_vec();
-        (told.sort_unstable(), wanted.sort_unstable());
+        told.sort_unstable();
+        wanted.sort_unstable();
         let is_as_wanted = told.len() == wanted.len() && told.iter().zip(&wanted).all(|(told, wanted)| told.starts_with(wanted));
         Ok(Seen::when(is_as_wanted, told))
     })
