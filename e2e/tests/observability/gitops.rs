@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use cel::{Context, Program, Value as Cel};
-use podpolicy_e2e::Stage;
 use podpolicy_e2e::policies::verdict;
 use podpolicy_e2e::tap::Disturbance;
+use podpolicy_e2e::{Stage, shared};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -87,6 +88,78 @@ async fn tools_see_policies_as_the_page_says() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Helm's `--wait` is the real kstatus.
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_waits_until_a_change_is_in_force_and_fails_when_it_cannot_be() -> anyhow::Result<()> {
+    let stage = Stage::set("helm").await?;
+    let operator = stage.operator().await?;
+    stage.create_pod("web", &[("app", "web")]).await?;
+    let helm = Helm::new(shared().await.kubeconfig_path(), stage.name())?;
+    helm.call(&["install"], "shop", "labels: { team: shop }")?;
+    stage.status("standard", "in force", |status| verdict(status, "Ready") == "True InForce").await?;
+
+    let held = stage.tap.disturb(Disturbance::Hold, |exchange| exchange.writes("pods") && exchange.name == "web");
+    let waiting = {
+        let helm = helm.clone();
+        tokio::task::spawn_blocking(move || helm.call(&["upgrade", "--wait", "--timeout", "60s"], "shop", "labels: { team: front }"))
+    };
+    stage.status("standard", "being written", |status| verdict(status, "Reconciling") == "True Progressing").await?;
+    // A while in which it could have taken the policy for done.
+    stage.create_pod("another", &[("app", "other")]).await?;
+    stage.policy("others", "{ selector: { matchLabels: { app: other } }, annotations: { example.com/a: b } }").await?;
+    stage.settled("others", 1).await?;
+    assert!(!waiting.is_finished(), "it does not wait");
+    held.end();
+    waiting.await??;
+    let status = stage.policies.get("standard").await?.status.context("it has been looked at")?;
+    assert_eq!((status.observed_generation, verdict(&status, "Ready").as_str()), (Some(2), "True InForce"));
+
+    let refused = tokio::task::spawn_blocking(move || {
+        helm.call(&["upgrade", "--wait", "--timeout", "15s"], "shop", "labels: { team: front, pod-template-hash: '1' }")
+    });
+    let error = refused.await?.expect_err("the policy is refused").to_string();
+    assert!(error.contains("standard") && error.contains("Failed"), "{error}");
+    operator.stop().await
+}
+
+/// The real helm, with a chart that is one policy.
+#[derive(Clone)]
+struct Helm {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    namespace: String,
+    directory: Arc<TempDir>,
+}
+
+impl Helm {
+    fn new(kubeconfig: &Path, namespace: &str) -> anyhow::Result<Self> {
+        let built = Command::new(root().join("e2e/manifest-tools/build.sh")).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+        ensure!(built.status.success(), "helm cannot be built; see above");
+        let program = Path::new(String::from_utf8(built.stdout)?.trim_end()).join("helm");
+        let directory = Arc::new(TempDir::new()?);
+        std::fs::create_dir(directory.path().join("templates"))?;
+        std::fs::write(directory.path().join("Chart.yaml"), "apiVersion: v2\nname: policies\nversion: 0.1.0\n")?;
+        Ok(Self { program, kubeconfig: kubeconfig.to_owned(), namespace: namespace.to_owned(), directory })
+    }
+
+    /// Installs or upgrades the release to a policy that says this.
+    fn call(&self, verb: &[&str], release: &str, says: &str) -> anyhow::Result<()> {
+        let policy = format!(
+            "apiVersion: podpolicy.dev/v1alpha1\nkind: PodPolicy\nmetadata: {{ name: standard }}\nspec: {{ selector: {{ matchLabels: {{ app: web }} }}, {says} }}\n"
+        );
+        std::fs::write(self.directory.path().join("templates/policy.yaml"), policy)?;
+        let mut command = Command::new(&self.program);
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(variable, self.directory.path().join("home"));
+        }
+        command.args(verb).arg(release).arg(self.directory.path()).args(["--namespace", &self.namespace]);
+        let output = command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null()).output()?;
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "helm {verb:?} ended with {}: {stdout}{stderr}", output.status);
+        Ok(())
+    }
 }
 
 fn root() -> PathBuf {
