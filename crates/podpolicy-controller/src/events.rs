@@ -176,6 +176,11 @@ impl Events {
         }
     }
 
+    /// Others tell from now on.
+    pub(crate) fn forget_all(&mut self) {
+        self.told.clear();
+    }
+
     /// The policy is gone.
     pub(crate) fn forget(&mut self, id: &PolicyId) {
         self.told.remove(id);

@@ -201,6 +201,10 @@ impl Reconciler {
             self.start_pod_writes(now);
             self.schedule_statuses(now);
             self.start_status_writes(now);
+        } else {
+            // Another one follows and tells what comes now.
+            self.changed.clear();
+            self.events.forget_all();
         }
         self.measure(now);
         true

@@ -100,7 +100,7 @@ async fn helm_waits_until_a_change_is_in_force_and_fails_when_it_cannot_be() -> 
     helm.call(&["install"], "shop", "labels: { team: shop }")?;
     stage.status("standard", "in force", |status| verdict(status, "Ready") == "True InForce").await?;
 
-    let held = stage.tap.disturb(Disturbance::Hold, |exchange| exchange.writes("pods") && exchange.name == "web");
+    let writes = stage.tap.disturb(Disturbance::Hold, |exchange| exchange.writes("pods") && exchange.name == "web");
     let waiting = {
         let helm = helm.clone();
         tokio::task::spawn_blocking(move || helm.call(&["upgrade", "--wait", "--timeout", "60s"], "shop", "labels: { team: front }"))
@@ -111,7 +111,7 @@ async fn helm_waits_until_a_change_is_in_force_and_fails_when_it_cannot_be() -> 
     stage.policy("others", "{ selector: { matchLabels: { app: other } }, annotations: { example.com/a: b } }").await?;
     stage.settled("others", 1).await?;
     assert!(!waiting.is_finished(), "it does not wait");
-    held.end();
+    writes.end();
     waiting.await??;
     let status = stage.policies.get("standard").await?.status.context("it has been looked at")?;
     assert_eq!((status.observed_generation, verdict(&status, "Ready").as_str()), (Some(2), "True InForce"));
