@@ -126,12 +126,7 @@ async fn endpoints_tell_health_readiness_and_metrics() -> anyhow::Result<()> {
     let (code, text) = get(address, "/metrics").await?;
     assert_eq!(code, 200);
     let samples = open_metrics(&text)?;
-    for (name, value) in [
-        ("podpolicy_pods", 3.0),
-        ("podpolicy_policies", 1.0),
-        ("podpolicy_pods_queued", 0.0),
-        ("podpolicy_pod_writes_total{result=\"ok\"}", 3.0),
-    ] {
+    for (name, value) in [("podpolicy_leader", 1.0), ("podpolicy_pods_queued", 0.0), ("podpolicy_pod_writes_total{result=\"ok\"}", 3.0)] {
         assert_eq!(samples.iter().find(|(found, _)| found == name).map(|(_, value)| *value), Some(value), "{name} in\n{text}");
     }
     assert_eq!(get(address, "/nothing").await?.0, 404);
@@ -316,6 +311,7 @@ async fn environment_variables_that_are_set_to_nothing_count_as_not_set() -> any
         ("PODPOLICY_EXCLUDE_NAMESPACES", ""),
         ("PODPOLICY_PROTECT_KEYS", ""),
         ("PODPOLICY_METRICS_ADDRESS", ""),
+        ("PODPOLICY_METRICS_PROTECTED_ADDRESS", ""),
     ];
     let operator = Operator::spawn(plane.kubeconfig_path(), &["run"], &environment)?;
     has_label(&pods, "pod-0").await?;
@@ -375,6 +371,16 @@ fn mistakes_on_the_command_line_are_explained_in_one_line() -> anyhow::Result<()
         (vec!["run", "--log", "podpolicy=loud"], nothing, vec!["--log", "podpolicy=loud", "try info"]),
         (vec!["run"], &[("PODPOLICY_LOG", "podpolicy=loud")], vec!["--log", "podpolicy=loud", "try info"]),
         (vec!["run", "--metrics-address", "8080"], nothing, vec!["--metrics-address", "\"8080\"", "such as 0.0.0.0:8080"]),
+        (
+            vec!["run", "--metrics-protected-address", "all"],
+            nothing,
+            vec!["--metrics-protected-address", "\"all\"", "such as 0.0.0.0:8080"],
+        ),
+        (
+            vec!["run", "--kubeconfig", &sound, "--metrics-address", "", "--metrics-protected-address", &address],
+            nothing,
+            vec![&address, "in use", "choose another with --metrics-protected-address"],
+        ),
         (vec!["run", "--kubeconfig", &missing], nothing, vec!["--kubeconfig", &missing, "No such file"]),
         (vec!["run", "--kubeconfig", &broken], nothing, vec!["--kubeconfig", &broken, "line 1"]),
         (vec!["run", "--kubeconfig", &sound, "--context", "moon"], nothing, vec!["--context moon", "kubectl config get-contexts"]),
@@ -454,6 +460,9 @@ fn help_lists_every_flag_with_its_default_and_its_variable() -> anyhow::Result<(
             "own-namespace" => ["[env: POD_NAMESPACE=]", "[default: podpolicy-system]"],
             // Its default is longer than a line.
             "webhook-certificates" => [variable.as_str(), "the operator makes them"],
+            // Without it, metrics are for all.
+            "metrics-protected-address" => [variable.as_str(), "with the other two, to all"],
+            "metrics-certificates" => [variable.as_str(), "nobody vouches for"],
             // Nothing is protected by default.
             "protect-keys" => [variable.as_str(), "beside those of"],
             _ => [variable.as_str(), "[default: "],
@@ -470,6 +479,8 @@ fn help_lists_every_flag_with_its_default_and_its_variable() -> anyhow::Result<(
         "log",
         "log-format",
         "metrics-address",
+        "metrics-certificates",
+        "metrics-protected-address",
         "namespaces",
         "own-namespace",
         "protect-keys",
@@ -618,7 +629,9 @@ fn open_metrics(text: &str) -> anyhow::Result<Vec<(String, f64)>> {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let sample = |line: &str| {
         let (name, value) = line.rsplit_once(' ').with_context(|| format!("no value: {line}"))?;
-        let family = name.split('{').next().unwrap_or_default().trim_end_matches("_total");
+        let family = name.split('{').next().unwrap_or_default();
+        let family =
+            ["_total", "_info", "_bucket", "_sum", "_count"].iter().find_map(|suffix| family.strip_suffix(suffix)).unwrap_or(family);
         anyhow::ensure!(
             text.contains(&format!("# TYPE {family} ")) && text.contains(&format!("# HELP {family} ")),
             "{family} is undeclared"

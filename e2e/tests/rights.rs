@@ -185,6 +185,18 @@ async fn status_that_cannot_be_written_holds_up_no_pod() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn events_that_may_not_be_told_are_missed_in_the_log_and_nowhere_else() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.operator_without(&[("create", "events.events.k8s.io")]).await?;
+    scene.wait_for(&[OWN, CLUSTER].concat(), &[]).await?;
+    scene.own_is_in_force().await?;
+    scene.cluster_is_in_force().await?;
+    scene.wait_for_log("could not tell an event").await?;
+    scene.wait_for_log("cannot create resource \"events\"").await?;
+    operator.stop().await
+}
+
+#[tokio::test]
 async fn policies_of_one_kind_that_cannot_be_listed_stop_neither_the_other_kind_nor_what_they_wrote() -> anyhow::Result<()> {
     for (resource, unseen, seen) in
         [("podpolicies.podpolicy.dev", OWN, CLUSTER), ("clusterpodpolicies.podpolicy.dev", CLUSTER, OWN), ("namespaces", CLUSTER, OWN)]

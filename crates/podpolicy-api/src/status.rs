@@ -215,7 +215,7 @@ impl fmt::Display for ConditionType {
 }
 
 /// The reasons that conditions have.
-#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, JsonSchema, PartialEq)]
 pub enum ConditionReason {
     /// Accepted: the spec is sound.
     Accepted,

@@ -47,6 +47,9 @@ pub(crate) enum WriteError {
 }
 
 impl WriteError {
+    /// What [`Self::category`] can be.
+    pub(crate) const CATEGORIES: [&str; 6] = ["gone", "changed", "forbidden", "refused", "changed_back", "unavailable"];
+
     /// A name of few values, for metrics.
     pub(crate) fn category(&self) -> &'static str {
         match self {

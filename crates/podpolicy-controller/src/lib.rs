@@ -6,6 +6,7 @@
 mod admission;
 mod apply;
 mod config;
+mod events;
 mod guard;
 mod health;
 mod leadership;
@@ -24,4 +25,4 @@ pub use health::Health;
 pub use leadership::{Election, ElectionTimes};
 pub use metrics::Metrics;
 pub use reconcile::{RunError, run};
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, Shown, serve, serve_protected};

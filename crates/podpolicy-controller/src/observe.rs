@@ -151,7 +151,7 @@ where
                 return;
             }
             if may_not_watch {
-                until_watch_is_allowed(&api).await;
+                until_watch_is_allowed(&api, &source, &sender).await;
                 // From a new list: the watcher would resume silently, and nobody would learn that it sees again.
                 break;
             }
@@ -160,7 +160,7 @@ where
 }
 
 /// Asks again and again, with backoff, until the right to watch is no longer missing.
-async fn until_watch_is_allowed<K>(api: &Api<K>)
+async fn until_watch_is_allowed<K>(api: &Api<K>, source: &Source, sender: &mpsc::Sender<Observation>)
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
@@ -169,7 +169,12 @@ where
     for wait in DefaultBackoff::default() {
         tokio::time::sleep(wait).await;
         match api.watch(&nothing, "0").await {
-            Err(kube::Error::Api(status)) if status.code == 403 => {}
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                let what = What::Failing(Failure::Forbidden { verb: "watch" });
+                if sender.send(Observation { source: source.clone(), what }).await.is_err() {
+                    return;
+                }
+            }
             Ok(_) | Err(_) => return,
         }
     }

@@ -2,7 +2,7 @@
 //! come back to it. Nothing else decides when something is written.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,12 +19,13 @@ use crate::{
     Config, Health, Metrics,
     admission::Admission,
     apply::{self, WriteError, Written},
+    events::Events,
     guard::Guard,
     health::HEARTBEAT,
     leadership::Leadership,
-    metrics::Writes,
-    observe::{self, Key, Observation, Observed},
+    observe::{self, Key, Observation, Observed, What},
     retry::{Pace, Queue, Spacing},
+    source::Source,
     status,
     world::{World, Write},
 };
@@ -39,6 +40,9 @@ const STATUS_CONCURRENCY: usize = 8;
 const STATUS_INTERVAL: Duration = Duration::from_secs(3);
 /// How long no status is made after some were, in multiples of the time that it took.
 const STATUS_REST: u32 = 9;
+/// How often everything is counted for metrics, at most; longer, in multiples of the time that it took.
+const CENSUS_INTERVAL: Duration = Duration::from_secs(1);
+const CENSUS_REST: u32 = 49;
 /// How long the watch may take to bring a pod that changed under a write.
 const WATCH_DELAY: Duration = Duration::from_secs(1);
 /// How long the first lists may take before the log says what is missing.
@@ -74,8 +78,9 @@ pub async fn run(
     let mut leadership = Leadership::run_for(&client, config.election.clone());
     // Whatever the rest believes, nothing is written once another may lead.
     let client = leadership.guard(client);
-    let mut admission = Admission::start(&client, &config, leadership.leading());
-    let mut reconciler = Reconciler::new(client, config, metrics, &sources);
+    let mut admission = Admission::start(&client, &config, leadership.leading(), &metrics);
+    let (events, mut telling) = Events::start(&client, config.election.as_ref(), &metrics);
+    let mut reconciler = Reconciler::new(client, config, metrics, &sources, events);
     reconciler.world.admission_changed(admission.state());
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -107,6 +112,7 @@ pub async fn run(
             }
             changed = leadership.changed() => changed?,
             Some(Err(panic)) = watches.join_next() => return Err(panic.into()),
+            Some(Err(panic)) = telling.join_next() => return Err(panic.into()),
             () = tokio::time::sleep_until(wake.into()) => {}
         }
     }
@@ -139,10 +145,16 @@ struct Reconciler {
     status_writes: JoinSet<(PolicyId, Result<Observed, WriteError>)>,
     /// Policies whose status waits for pods to settle, and since when.
     unsettled: BTreeMap<PolicyId, Instant>,
+    /// Policies whose status does not say yet what came of a change, and since when.
+    changed: HashMap<PolicyId, Instant>,
+    events: Events,
+    /// When everything is counted again.
+    census_due: Instant,
 }
 
 impl Reconciler {
-    fn new(client: Client, config: Config, metrics: Arc<Metrics>, sources: &[crate::source::Source]) -> Self {
+    fn new(client: Client, config: Config, metrics: Arc<Metrics>, sources: &[Source], events: Events) -> Self {
+        metrics.watches(sources);
         Self {
             client,
             concurrency: config.concurrency.max(1),
@@ -159,21 +171,32 @@ impl Reconciler {
             pod_writes: JoinSet::new(),
             status_writes: JoinSet::new(),
             unsettled: BTreeMap::new(),
+            changed: HashMap::new(),
+            events,
+            census_due: Instant::now(),
         }
     }
 
     /// Takes in one observation and those that wait behind it.
     fn observe(&mut self, first: Observation, more: &mut mpsc::Receiver<Observation>) {
-        self.world.observe(first);
+        self.take_in(first);
         for _ in 0..OBSERVATIONS {
             let Ok(observation) = more.try_recv() else { return };
-            self.world.observe(observation);
+            self.take_in(observation);
         }
+    }
+
+    fn take_in(&mut self, observation: Observation) {
+        if let What::Failing(failure) = &observation.what {
+            self.metrics.watch_failed(&observation.source, failure);
+        }
+        self.world.observe(observation);
     }
 
     /// Decides what changed and starts the writes that are due. Nothing is decided before everything was seen once. Returns
     /// whether it was.
     fn step(&mut self, now: Instant, leads: bool) -> bool {
+        self.metrics.set_leads(leads);
         if !self.was_synced {
             if !self.world.is_synced() {
                 self.tell_who_waits(now);
@@ -188,8 +211,12 @@ impl Reconciler {
             self.start_pod_writes(now);
             self.schedule_statuses(now);
             self.start_status_writes(now);
+        } else {
+            // Another one follows and tells what comes now.
+            self.changed.clear();
+            self.events.forget_all();
         }
-        self.measure();
+        self.measure(now);
         true
     }
 
@@ -233,7 +260,7 @@ impl Reconciler {
     }
 
     fn pod_written(&mut self, (key, result): (Key, Result<Written, WriteError>)) {
-        self.metrics.pod_writes.get_or_create(&Writes { result: result.as_ref().err().map_or("ok", WriteError::category) }).inc();
+        self.metrics.pod_written(result.as_ref().err());
         match result {
             Ok(Written { metadata, is_kept: true }) => {
                 tracing::debug!(namespace = key.namespace, pod = key.name, "patched pod");
@@ -263,6 +290,7 @@ impl Reconciler {
     /// longer there.
     fn schedule_statuses(&mut self, now: Instant) {
         for id in self.world.take_changed_policies() {
+            self.changed.entry(id.clone()).or_insert(now);
             self.unsettled.entry(id).or_insert(now);
         }
         if self.world.has_undecided() {
@@ -289,6 +317,8 @@ impl Reconciler {
             let blindness = self.world.blindness();
             let Some((slot, pods)) = self.world.policy(&id) else {
                 self.statuses.finished(&id);
+                self.changed.remove(&id);
+                self.events.forget(&id);
                 continue;
             };
             let time = Timestamp::now();
@@ -304,8 +334,10 @@ impl Reconciler {
                 };
                 status::of(slot, pods, around, time)
             };
+            self.events.look_at(&id, &slot.uid, &slot.status);
             if wanted == slot.status {
                 self.statuses.finished(&id);
+                self.changed.remove(&id);
                 continue;
             }
             if status::can_wait(&slot.status, &wanted)
@@ -324,11 +356,12 @@ impl Reconciler {
     }
 
     fn status_written(&mut self, (id, result): (PolicyId, Result<Observed, WriteError>)) {
-        self.metrics.status_writes.get_or_create(&Writes { result: result.as_ref().err().map_or("ok", WriteError::category) }).inc();
+        self.metrics.status_written(result.as_ref().err());
         match result {
             Ok(policy) => {
                 self.world.status_written(policy);
                 self.statuses.finished(&id);
+                self.status_stands(&id);
             }
             Err(error @ (WriteError::Gone | WriteError::Changed)) => {
                 tracing::debug!(policy = %id, %error, "did not write status");
@@ -336,9 +369,23 @@ impl Reconciler {
             }
             Err(error) => {
                 tracing::warn!(policy = %id, %error, "could not write status; trying again");
+                self.metrics.reconcile_failed(&error);
                 self.statuses.failed(&id, Instant::now());
             }
         }
+    }
+
+    /// The policy's status has been written.
+    fn status_stands(&mut self, id: &PolicyId) {
+        let Some((slot, _)) = self.world.policy(id) else { return };
+        // Before the first look at the pods it says nothing yet.
+        if slot.status.pods.is_none() {
+            return;
+        }
+        if let Some(since) = self.changed.remove(id) {
+            self.metrics.reconciled(since.elapsed());
+        }
+        self.events.tell(id, slot, Instant::now());
     }
 
     fn next_wake(&self, now: Instant) -> Instant {
@@ -350,11 +397,15 @@ impl Reconciler {
         [self.pods.next_due(), self.statuses.next_due(), rest, settle].into_iter().flatten().fold(now + HEARTBEAT, Instant::min)
     }
 
-    fn measure(&self) {
-        let (pods, policies) = self.world.sizes();
-        self.metrics.pods.set(i64::try_from(pods).unwrap_or(i64::MAX));
-        self.metrics.policies.set(i64::try_from(policies).unwrap_or(i64::MAX));
-        self.metrics.queued.set(i64::try_from(self.pods.depth()).unwrap_or(i64::MAX));
+    fn measure(&mut self, now: Instant) {
+        self.metrics.set_queued(self.pods.depth());
+        if now < self.census_due {
+            return;
+        }
+        let started = Instant::now();
+        self.metrics.set_census(&self.world.census(), self.world.backend());
+        let ended = Instant::now();
+        self.census_due = ended + (CENSUS_REST * ended.duration_since(started)).max(CENSUS_INTERVAL);
     }
 
     /// Lets the writes that are under way end; none is cut off in the middle, unless the API server takes too long.

@@ -121,20 +121,29 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
 const MOST_WRITES: u32 = 20;
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// Bounds how often one key is written. Usually a key is written once; only a fight with somebody else reaches the bound.
+/// Bounds how often one key is written or told of. Usually that is once; only a fight with somebody else reaches the bound.
 #[derive(Debug)]
 pub(crate) struct Pace<K> {
+    most: u32,
+    window: Duration,
     windows: HashMap<K, (Instant, u32)>,
 }
 
 impl<K: Clone + Eq + Hash> Pace<K> {
+    /// For writes.
     pub(crate) fn new() -> Self {
-        Self { windows: HashMap::new() }
+        Self::of(MOST_WRITES, WINDOW)
+    }
+
+    /// So many in this time.
+    pub(crate) fn of(most: u32, window: Duration) -> Self {
+        Self { most, window, windows: HashMap::new() }
     }
 
     /// Counts a write, or says when the next one is allowed.
     pub(crate) fn take(&mut self, key: &K, now: Instant) -> Result<(), Instant> {
-        let is_open = |start: Instant| now.duration_since(start) < WINDOW;
+        let window = self.window;
+        let is_open = |start: Instant| now.duration_since(start) < window;
         if self.windows.len() > 10_000 {
             self.windows.retain(|_, (start, _)| is_open(*start));
         }
@@ -142,8 +151,8 @@ impl<K: Clone + Eq + Hash> Pace<K> {
         if !is_open(*start) {
             (*start, *count) = (now, 0);
         }
-        if *count >= MOST_WRITES {
-            return Err(*start + WINDOW);
+        if *count >= self.most {
+            return Err(*start + window);
         }
         *count += 1;
         Ok(())

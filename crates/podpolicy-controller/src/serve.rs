@@ -1,6 +1,9 @@
 //! The endpoints for the kubelet and for Prometheus: `/healthz`, `/readyz` and `/metrics`. They only read.
 
-use std::{io, net::SocketAddr, sync::Arc};
+mod access;
+mod protected;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -12,40 +15,78 @@ use axum::{
 use tokio::net::TcpListener;
 
 use crate::{Health, Metrics};
+pub use protected::serve_protected;
+
+const METRICS_PATH: &str = "/metrics";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Why the endpoints cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address cannot be listened on. The operator does not start.
-    #[error(
-        "cannot listen on {address} for health and metrics: {error}; choose another with --metrics-address, or none with an empty value"
-    )]
+    #[error("cannot listen on {address} for {shown}: {error}; choose another with {}, or none with an empty value", shown.flag())]
     Bind {
         /// The address.
         address: SocketAddr,
+        /// What was to be served.
+        shown: Shown,
         /// What the system said.
         error: io::Error,
     },
     /// The listener failed. The operator stops.
     #[error("health and metrics can no longer be served: {0}")]
     Serve(io::Error),
+    /// TLS cannot be set up. The operator does not start.
+    #[error("cannot serve metrics over TLS: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
-/// Listens on the address, and serves in the future that is returned until it is dropped.
+/// What is served at an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shown {
+    /// Health, and metrics where these are for all.
+    Health,
+    /// Metrics for those who may read them.
+    ProtectedMetrics,
+}
+
+impl Shown {
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Health => "--metrics-address",
+            Self::ProtectedMetrics => "--metrics-protected-address",
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Health => "health and metrics",
+            Self::ProtectedMetrics => "protected metrics",
+        })
+    }
+}
+
+/// Listens on the address, and serves in the future that is returned until it is dropped. Without metrics, `/metrics` is not there.
 pub async fn serve(
     address: SocketAddr,
     health: Arc<Health>,
-    metrics: Arc<Metrics>,
+    metrics: Option<Arc<Metrics>>,
 ) -> Result<(SocketAddr, impl Future<Output = Result<(), ServeError>> + Send), ServeError> {
-    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Bind { address, error })?;
-    let local = listener.local_addr().map_err(|error| ServeError::Bind { address, error })?;
-    let routes = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .with_state(health)
-        .route("/metrics", get(text))
-        .with_state(metrics);
+    let (local, listener) = bind(address, Shown::Health).await?;
+    let routes = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(health);
+    let routes = match metrics {
+        Some(metrics) => routes.merge(Router::new().route(METRICS_PATH, get(text)).with_state(metrics)),
+        None => routes,
+    };
     Ok((local, async move { axum::serve(listener, routes).await.map_err(ServeError::Serve) }))
+}
+
+async fn bind(address: SocketAddr, shown: Shown) -> Result<(SocketAddr, TcpListener), ServeError> {
+    let unusable = |error| ServeError::Bind { address, shown, error };
+    let listener = TcpListener::bind(address).await.map_err(unusable)?;
+    Ok((listener.local_addr().map_err(unusable)?, listener))
 }
 
 async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
@@ -57,5 +98,5 @@ async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 async fn text(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.to_text())
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], metrics.to_text())
 }

@@ -2,6 +2,7 @@
 //! was decided. It does no I/O and reads no clock: observations go in, decisions come out.
 
 mod carried;
+mod census;
 mod pods;
 mod policies;
 mod selectors;
@@ -26,6 +27,7 @@ use crate::{
 };
 
 use carried::Carried;
+pub(crate) use census::{AtCreationState, Census, PodOutcome, Readiness};
 pub(crate) use pods::PodSlot;
 pub(crate) use policies::PolicySlot;
 use selectors::{Selectors, Touched};

@@ -17,8 +17,13 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use podpolicy_admission::webhook::{self, Certificates, Endpoint};
-use podpolicy_controller::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Election, ElectionTimes, Health, Metrics, Watched, serve};
-use tokio::signal::unix::{SignalKind, signal};
+use podpolicy_controller::{
+    AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Election, ElectionTimes, Health, Metrics, Watched, serve, serve_protected,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 use crate::logging::{self, LogFormat};
 
@@ -78,9 +83,18 @@ pub(crate) struct Arguments {
     #[arg(long, env = "PODPOLICY_LEADER_ELECT")]
     leader_elect: bool,
 
-    /// Where /healthz, /readyz and /metrics are served; port 0 takes a free one, an empty value none
+    /// Where /healthz and /readyz are served, and /metrics unless it is protected; port 0 takes a free one, an empty value none
     #[arg(long, env = "PODPOLICY_METRICS_ADDRESS", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     metrics_address: String,
+
+    /// Where /metrics is served over TLS, to callers with a token that the API server lets `get` the URL /metrics, and to no others
+    /// [default: with the other two, to all]
+    #[arg(long, env = "PODPOLICY_METRICS_PROTECTED_ADDRESS", value_name = "ADDRESS:PORT")]
+    metrics_protected_address: Option<String>,
+
+    /// A folder with tls.crt and tls.key for protected metrics [default: the operator makes a certificate that nobody vouches for]
+    #[arg(long, env = "PODPOLICY_METRICS_CERTIFICATES", value_name = "FOLDER")]
+    metrics_certificates: Option<PathBuf>,
 
     /// How log lines look
     #[arg(long, env = "PODPOLICY_LOG_FORMAT", value_enum, default_value = "text")]
@@ -144,36 +158,39 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 }
 
 async fn operate(arguments: Arguments) -> Result<()> {
-    let address = metrics_address(&arguments.metrics_address)?;
+    let open_address = address("--metrics-address", &arguments.metrics_address)?;
+    let protected_address = address("--metrics-protected-address", arguments.metrics_protected_address.as_deref().unwrap_or_default())?;
     let client = client(&arguments).await?;
     let stop = stop_signal()?;
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
-    let endpoints = match address {
-        Some(address) => {
-            let (local, endpoints) = serve(address, Arc::clone(&health), Arc::clone(&metrics)).await?;
-            tracing::info!(address = %local, "serving /healthz, /readyz and /metrics");
-            Some(endpoints)
-        }
-        None => None,
-    };
+    let mut endpoints = JoinSet::new();
+    if let Some(address) = open_address {
+        let open = protected_address.is_none().then(|| Arc::clone(&metrics));
+        let paths = if open.is_some() { "/healthz, /readyz and /metrics" } else { "/healthz and /readyz" };
+        let (local, serving) = serve(address, Arc::clone(&health), open).await?;
+        tracing::info!(address = %local, "serving {paths}");
+        endpoints.spawn(serving);
+    }
+    if let Some(address) = protected_address {
+        let certificates = arguments.metrics_certificates.clone();
+        let (local, serving) = serve_protected(client.clone(), address, certificates, Arc::clone(&metrics)).await?;
+        tracing::info!(address = %local, "serving /metrics to those who may read it");
+        endpoints.spawn(serving);
+    }
     let operator = podpolicy_controller::run(client, config(arguments)?, health, metrics, stop);
-    match endpoints {
-        None => operator.await?,
-        Some(endpoints) => tokio::select! {
-            result = operator => result?,
-            result = endpoints => result?,
-        },
+    tokio::select! {
+        result = operator => result?,
+        Some(result) = endpoints.join_next() => result??,
     }
     tracing::info!("stopped");
     Ok(())
 }
 
-fn metrics_address(text: &str) -> Result<Option<SocketAddr>> {
+fn address(flag: &str, text: &str) -> Result<Option<SocketAddr>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let address =
-        text.parse().with_context(|| format!("--metrics-address {text:?} is not ADDRESS:PORT, such as 0.0.0.0:8080 or [::1]:8080"))?;
+    let address = text.parse().with_context(|| format!("{flag} {text:?} is not ADDRESS:PORT, such as 0.0.0.0:8080 or [::1]:8080"))?;
     Ok(Some(address))
 }
 

@@ -28,9 +28,9 @@ fn chart_renders_what_kustomize_renders() -> anyhow::Result<()> {
 fn chart_goes_into_whatever_namespace() -> anyhow::Result<()> {
     let values = OPTIONS.map(|(_, value)| format!("{value}=true"));
     let text = helm_text("elsewhere", &values.each_ref().map(String::as_str))?;
-    let strays: Vec<_> = text.lines().filter(|line| line.contains("podpolicy-system") && !line.contains("runbook")).collect();
+    let strays: Vec<_> = text.lines().filter(|line| line.contains("podpolicy-system")).collect();
     assert!(strays.is_empty(), "{strays:?}");
-    assert!(text.contains("podpolicy-webhook.elsewhere.svc"), "{text}");
+    assert!(text.contains("podpolicy-webhook.elsewhere.svc") && text.contains("serverName: podpolicy-metrics.elsewhere.svc"), "{text}");
     Ok(())
 }
 

@@ -98,8 +98,11 @@ async fn what_is_gone_is_forgotten() -> anyhow::Result<()> {
     let known = async |what: &str, pods: u32, policies: u32| {
         eventually(what, DEADLINE, async || {
             let text = operator.metrics.to_text();
-            let says = |line: String| text.lines().any(|found| found == line);
-            Ok(Seen::when(says(format!("podpolicy_pods {pods}")) && says(format!("podpolicy_policies {policies}")), &text))
+            let sum = |metric: &str| -> u32 {
+                let samples = text.lines().filter(|line| line.starts_with(metric));
+                samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u32>().ok()).sum()
+            };
+            Ok(Seen::when((sum("podpolicy_pods{"), sum("podpolicy_policies{")) == (pods, policies), &text))
         })
         .await
     };

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use podpolicy_admission::webhook::{Certificates, Endpoint, Options, State, maintain, serve};
+use podpolicy_controller::Metrics;
 use podpolicy_e2e::objects;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_engine::{Policy, Program, Settings};
@@ -38,7 +39,8 @@ impl Desk {
         options.name = format!("podpolicy-{namespace}");
         adjust(&mut options);
         let (programs, receiver) = watch::channel(None);
-        let (address, serving) = serve(client.clone(), &options, receiver.clone(), std::future::pending()).await?;
+        let metrics = Arc::new(Metrics::default());
+        let (address, serving) = serve(client.clone(), &options, receiver.clone(), metrics, std::future::pending()).await?;
         options.endpoint = Endpoint::url(&format!("https://{address}"))?;
         let (sender, state) = watch::channel(State::default());
         let (mut server, mut leader) = (JoinSet::new(), JoinSet::new());

@@ -112,7 +112,8 @@ async fn keep_secret(client: Client, namespace: &str, name: &str, sender: &watch
     }
 }
 
-async fn keep_files(folder: &Path, sender: &watch::Sender<Option<Arc<CertifiedKey>>>) -> Infallible {
+/// Sends the certificate in `tls.crt` and `tls.key` of a folder, and each that takes its place.
+pub async fn keep_files(folder: &Path, sender: &watch::Sender<Option<Arc<CertifiedKey>>>) -> Infallible {
     let mut ticks = interval(FILES_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut last, mut complaint) = (Files::default(), String::new());
@@ -131,7 +132,7 @@ async fn keep_files(folder: &Path, sender: &watch::Sender<Option<Arc<CertifiedKe
             Err(error) if error.to_string() == complaint => {}
             Err(error) => {
                 complaint = error.to_string();
-                tracing::warn!(%error, "could not use the webhook's certificate");
+                tracing::warn!(%error, "could not use a certificate");
             }
         }
     }
@@ -146,6 +147,6 @@ fn serve_from_now_on(key: Arc<CertifiedKey>, sender: &watch::Sender<Option<Arc<C
         is_new
     });
     if is_new {
-        tracing::info!("the webhook serves a new certificate");
+        tracing::info!("serving a new certificate");
     }
 }

@@ -15,23 +15,37 @@ mod upkeep;
 mod validity;
 mod warnings;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::StatusCode;
+use jiff::Timestamp;
 use kube::Client;
 use podpolicy_engine::Program;
 use tokio::sync::watch;
 
 pub use certificate::Lifetimes;
+pub use keys::keep_files;
 pub use options::{CONFIGURATION_NAME, Certificates, Endpoint, EndpointError, FailurePolicy, Options, configuration_name};
 pub use review::{ReviewError, answer};
-pub use server::{Limits, ServeError};
+pub use server::ServeError;
 pub use upkeep::{State, UpkeepError, is_configured, maintain, remove};
 
+pub use crate::https::Limits;
+
+use crate::https::Certificate;
 use server::{Handler, Refusal};
+use validity::Validity;
 
 /// The program in force; none as long as not everything has been listed.
 pub type Programs = watch::Receiver<Option<Arc<Program>>>;
+
+/// Is told what the webhook does, to count it.
+pub trait Observer: Send + Sync + 'static {
+    /// A request was answered with this status.
+    fn answered(&self, status: StatusCode, took: Duration);
+    /// A certificate is served from now on.
+    fn certificate_served(&self, expiry: Timestamp);
+}
 
 /// Listens, and serves in the future that is returned until `stop` ends.
 ///
@@ -40,6 +54,7 @@ pub async fn serve<Stop>(
     client: Client,
     options: &Options,
     programs: Programs,
+    observer: Arc<dyn Observer>,
     stop: Stop,
 ) -> Result<(SocketAddr, impl Future<Output = Result<(), ServeError>> + Send + use<Stop>), ServeError>
 where
@@ -48,22 +63,44 @@ where
     let (local, listener) = server::bind(options.address).await?;
     let (sender, certificate) = watch::channel(None);
     let keeping = keys::keep(client, options.certificates.clone(), sender);
-    let serving = server::serve(listener, certificate, Mutate(programs), options.limits, stop);
-    let both = async move {
+    let observing = observe(certificate.clone(), Arc::clone(&observer));
+    let serving = server::serve(listener, certificate, Mutate { programs, observer }, options.limits, stop);
+    let all = async move {
         tokio::select! {
             served = serving => served,
             never = keeping => match never {},
+            never = observing => match never {},
         }
     };
-    Ok((local, both))
+    Ok((local, all))
+}
+
+/// Tells of each certificate when it ends.
+async fn observe(mut certificate: Certificate, observer: Arc<dyn Observer>) -> Infallible {
+    loop {
+        let leaf = certificate.borrow_and_update().as_ref().and_then(|key| key.cert.first().cloned());
+        if let Some(validity) = leaf.and_then(|leaf| Validity::of(&leaf)) {
+            observer.certificate_served(validity.to);
+        }
+        if certificate.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// Gives pods what the program says.
-struct Mutate(Programs);
+struct Mutate {
+    programs: Programs,
+    observer: Arc<dyn Observer>,
+}
 
 impl Handler for Mutate {
+    fn answered(&self, status: StatusCode, took: Duration) {
+        self.observer.answered(status, took);
+    }
+
     fn handle(&self, body: &[u8]) -> Result<Vec<u8>, Refusal> {
-        let program = self.0.borrow().clone();
+        let program = self.programs.borrow().clone();
         let unready = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not everything has been listed yet; ask again later");
         let program = program.ok_or_else(unready)?;
         answer(&program, body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))

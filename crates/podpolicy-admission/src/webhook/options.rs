@@ -5,10 +5,8 @@ use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf};
 use hyper::Uri;
 use rustls::pki_types::ServerName;
 
-use super::{
-    certificate::Lifetimes,
-    server::{Limits, PATH},
-};
+use super::{certificate::Lifetimes, server::PATH};
+use crate::https::Limits;
 
 /// The name of the MutatingWebhookConfiguration, unless another is chosen.
 pub const CONFIGURATION_NAME: &str = "podpolicy";

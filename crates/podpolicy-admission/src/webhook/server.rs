@@ -1,94 +1,39 @@
-//! HTTPS for API servers: `POST /mutate` and `GET /healthz`, over HTTP/2 or HTTP/1.1. Every resource that a client can hold is bounded in
-//! size, number or time; what goes beyond is answered with an error at once, never queued.
+//! The webhook over HTTPS: `POST /mutate` and `GET /healthz`. What requests hold is bounded; what goes beyond is answered with an error at
+//! once, never queued.
 //!
 //! Knows nothing of pods: a [`Handler`] answers bodies with bodies.
 
 use std::{
-    convert::Infallible,
     io,
     net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body as _, Bytes, Incoming},
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
-    service::service_fn,
-};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
-use rustls::{
-    ServerConfig,
-    crypto::ring,
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
+    body::Body as _,
+    header::{ALLOW, HeaderValue},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
-    time::{interval, timeout},
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+
+use crate::https::{self, Body, Certificate, Incoming, Limits, Service, response};
 
 /// The path at which pods are asked about.
 pub const PATH: &str = "/mutate";
-
-/// What a client can hold.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of a body. An API server takes no object larger than 3 MiB, and sends it with some words around it.
-    pub body: usize,
-    /// Bytes of all bodies that are read at a time.
-    pub bodies: usize,
-    /// Requests that are under way at a time.
-    pub requests: usize,
-    /// Connections.
-    pub connections: usize,
-    /// For one request, from its head to its answer.
-    pub request_time: Duration,
-    /// For the handshake of a connection, and from there to its first request.
-    pub first_request_time: Duration,
-    /// How long a connection may be idle. Longer than API servers keep one (90 s), so that it is they who close it.
-    pub idle_time: Duration,
-    /// After this an HTTP/2 connection is ended, without loss of a request: the client makes another, and may come to another replica.
-    pub connection_time: Duration,
-    /// For requests that are under way when the server stops.
-    pub shutdown_time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            body: 3 * 1024 * 1024 + 512 * 1024,
-            bodies: 64 * 1024 * 1024,
-            requests: 512,
-            connections: 1024,
-            request_time: Duration::from_secs(5),
-            first_request_time: Duration::from_secs(10),
-            idle_time: Duration::from_mins(3),
-            connection_time: Duration::from_mins(10),
-            shutdown_time: Duration::from_secs(5),
-        }
-    }
-}
-
-/// The certificate that is served now; none as long as there is none.
-pub type Certificate = watch::Receiver<Option<Arc<CertifiedKey>>>;
 
 /// Answers the body of a `POST /mutate`.
 pub trait Handler: Send + Sync + 'static {
     /// JSON with status 200, or a status and a line that says why.
     fn handle(&self, body: &[u8]) -> Result<Vec<u8>, Refusal>;
+
+    /// Is told of each answer, also of those that it did not make.
+    fn answered(&self, _status: StatusCode, _took: Duration) {}
 }
 
 /// Why a request has no answer.
@@ -138,63 +83,13 @@ pub async fn serve(
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let acceptor = TlsAcceptor::from(Arc::new(tls(certificate)?));
-    let (stopping, stopped) = watch::channel(());
-    let connections = Arc::new(Semaphore::new(limits.connections));
-    let server = Arc::new(Server {
+    let server = Server {
         handler,
         limits,
         requests: Arc::new(Semaphore::new(limits.requests)),
         bodies: Arc::new(Semaphore::new(limits.bodies.min(Semaphore::MAX_PERMITS))),
-    });
-    let mut tasks = JoinSet::new();
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-            () = &mut stop => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                // Without room the connection is closed at once.
-                let Ok(room) = Arc::clone(&connections).try_acquire_owned() else { continue };
-                let connection = connection(Arc::clone(&server), acceptor.clone(), stream, stopped.clone());
-                tasks.spawn(async move {
-                    connection.await;
-                    drop(room);
-                });
-            }
-            Err(error) => {
-                // Out of files, or the client has gone already. A moment later there may be room again.
-                tracing::warn!(%error, "could not accept a connection to the webhook");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-    drop((listener, stopping));
-    // Dropping the tasks ends those that take longer.
-    let _ = timeout(limits.shutdown_time, async { while tasks.join_next().await.is_some() {} }).await;
-    Ok(())
-}
-
-fn tls(certificate: Certificate) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Current(certificate)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-/// Takes the certificate that is there when a client connects.
-#[derive(Debug)]
-struct Current(Certificate);
-
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.borrow().clone()
-    }
+    };
+    Ok(https::serve(listener, certificate, server, limits, stop).await?)
 }
 
 struct Server<H> {
@@ -204,131 +99,19 @@ struct Server<H> {
     bodies: Arc<Semaphore>,
 }
 
-/// What a connection has been doing.
-struct Activity {
-    start: Instant,
-    has_asked: AtomicBool,
-    under_way: AtomicUsize,
-    /// When the last request ended, in milliseconds after the start.
-    last: AtomicU64,
-}
-
-impl Activity {
-    fn begin(self: &Arc<Self>) -> UnderWay {
-        self.has_asked.store(true, Ordering::Relaxed);
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
-    }
-
-    fn now(&self) -> u64 {
-        self.start.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
-    }
-
-    fn is_idle_for(&self, time: Duration) -> bool {
-        let idle = self.now().saturating_sub(self.last.load(Ordering::Relaxed));
-        self.under_way.load(Ordering::Relaxed) == 0 && Duration::from_millis(idle) >= time
-    }
-}
-
-/// A request that is under way until this is dropped.
-struct UnderWay(Arc<Activity>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.last.store(self.0.now(), Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Serves one connection until it ends, is idle for too long, or the server stops.
-async fn connection<H: Handler>(server: Arc<Server<H>>, acceptor: TlsAcceptor, stream: TcpStream, mut stopped: watch::Receiver<()>) {
-    let limits = server.limits;
-    // Small answers go out at once.
-    let _ = stream.set_nodelay(true);
-    let handshake = timeout(limits.first_request_time, acceptor.accept(stream));
-    let stream = tokio::select! {
-        stream = handshake => match stream {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a client of the webhook did not complete its handshake");
-                return;
-            }
-            Err(_) => return,
-        },
-        _ = stopped.changed() => return,
-    };
-    // HTTP/1.1 has no way to end a connection without a race with the next request.
-    let is_mortal = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let activity = Arc::new(Activity {
-        start: Instant::now(),
-        has_asked: AtomicBool::new(false),
-        under_way: AtomicUsize::new(0),
-        last: AtomicU64::new(0),
-    });
-    let service = {
-        let activity = Arc::clone(&activity);
-        service_fn(move |request| {
-            let (server, under_way) = (Arc::clone(&server), activity.begin());
-            async move {
-                let response = server.respond(request).await;
-                drop(under_way);
-                Ok::<_, Infallible>(response)
-            }
-        })
-    };
-    let builder = builder(&limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut ticks = interval(limits.first_request_time.min(limits.idle_time).min(limits.connection_time) / 4 + Duration::from_millis(1));
-    let mut is_ending = false;
-    let mut is_stopping = false;
-    loop {
-        tokio::select! {
-            // Its errors are those of the client: it has gone.
-            _ = connection.as_mut() => return,
-            _ = ticks.tick() => {
-                let is_silent = !activity.has_asked.load(Ordering::Relaxed) && activity.is_idle_for(limits.first_request_time);
-                let is_lingering = is_ending && !is_stopping && activity.is_idle_for(limits.idle_time + limits.first_request_time);
-                if is_silent || is_lingering {
-                    return;
-                }
-                let is_old = is_mortal && activity.start.elapsed() >= limits.connection_time;
-                if !is_ending && (is_old || activity.is_idle_for(limits.idle_time)) {
-                    is_ending = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
-            _ = stopped.changed(), if !is_stopping => {
-                (is_ending, is_stopping) = (true, true);
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
-}
-
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Between two requests this time runs as well, so that it is the one for idle connections.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_time).max_buf_size(64 * 1024);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(15))
-        .max_concurrent_streams(250)
-        .max_header_list_size(16 * 1024)
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(4 * 1024 * 1024);
-    builder
-}
-
-impl<H: Handler> Server<H> {
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+impl<H: Handler> Service for Server<H> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
         match (request.method(), request.uri().path()) {
-            (&Method::POST, PATH) => match timeout(self.limits.request_time, self.mutate(request)).await {
-                Ok(Ok(body)) => response(StatusCode::OK, "application/json", body),
-                Ok(Err(refusal)) => refused(&refusal),
-                Err(_) => refused(&Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
-            },
+            (&Method::POST, PATH) => {
+                let start = Instant::now();
+                let response = match timeout(self.limits.request_time, self.mutate(request)).await {
+                    Ok(Ok(body)) => response(StatusCode::OK, "application/json", body),
+                    Ok(Err(refusal)) => refused(&refusal),
+                    Err(_) => refused(&Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+                };
+                self.handler.answered(response.status(), start.elapsed());
+                response
+            }
             (&Method::GET, "/healthz") => response(StatusCode::OK, "text/plain", b"ok\n".to_vec()),
             (_, PATH) => {
                 let mut response = refused(&Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only POST is allowed here"));
@@ -338,7 +121,9 @@ impl<H: Handler> Server<H> {
             _ => refused(&Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing here; ask at {PATH}"))),
         }
     }
+}
 
+impl<H: Handler> Server<H> {
     async fn mutate(&self, request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
         let busy = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way; ask again later");
         let _room = self.requests.try_acquire().map_err(|_| busy())?;
@@ -360,26 +145,22 @@ impl<H: Handler> Server<H> {
     }
 }
 
-fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
+fn refused(refusal: &Refusal) -> Response<Body> {
     response(refusal.status, "text/plain; charset=utf-8", format!("{}\n", refusal.message).into_bytes())
-}
-
-fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
 }
 
 #[cfg(test)]
 mod tests {
     use rustls::{
         ClientConfig, RootCertStore,
+        crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+        sign::CertifiedKey,
     };
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        sync::oneshot,
+        net::TcpStream,
+        sync::{oneshot, watch},
     };
     use tokio_rustls::{TlsConnector, client::TlsStream};
 

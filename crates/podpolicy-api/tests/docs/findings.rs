@@ -32,6 +32,19 @@ fn every_condition_and_its_reasons_are_documented() {
     assert_eq!(reasons, names(ConditionReason::ALL));
 }
 
+/// Those of the conditions Ready and Conflicted, but for what passes by itself. The operator's tests see which are told.
+#[test]
+fn every_event_is_documented() {
+    let page = page();
+    let reasons = |heading: &str| -> BTreeSet<_> {
+        let rows = section(&page, heading).lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        rows.map(|(reason, _)| reason.to_owned()).collect()
+    };
+    let mut wanted = &reasons("### Ready") | &reasons("### Conflicted");
+    wanted.retain(|reason| !["Pending", "Progressing"].contains(&reason.as_str()));
+    assert_eq!(reasons("## Events"), wanted);
+}
+
 fn page() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/findings.md")).unwrap()
 }

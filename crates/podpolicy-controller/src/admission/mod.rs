@@ -21,6 +21,7 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use kube::Client;
+use podpolicy_admission::webhook::Observer;
 use podpolicy_api::AdmissionBackend;
 use podpolicy_engine::Program;
 use tokio::{
@@ -28,7 +29,7 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-use crate::{Config, config::AdmissionMode};
+use crate::{Config, Metrics, config::AdmissionMode};
 
 use serving::Serving;
 use standing::Standings;
@@ -54,7 +55,7 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// `leading` says whether this operator may write.
-    pub(crate) fn start(client: &Client, config: &Config, leading: watch::Receiver<bool>) -> Self {
+    pub(crate) fn start(client: &Client, config: &Config, leading: watch::Receiver<bool>, metrics: &Arc<Metrics>) -> Self {
         let (programs, received) = watch::channel(None);
         let first = match config.admission {
             AdmissionMode::None => AdmissionState::Off,
@@ -66,7 +67,8 @@ impl Admission {
         let (told, serving) = watch::channel(Serving::default());
         if let Some(options) = config.webhook.clone() {
             let need = serving::Need { mode: config.admission, client: client.clone(), configuration: name.clone() };
-            tasks.spawn(serving::keep(need, options, received.clone(), told));
+            let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(metrics);
+            tasks.spawn(serving::keep(need, options, received.clone(), observer, told));
         }
         let webhook = Webhook { options: config.webhook.clone(), name };
         let context = Context { client: client.clone(), webhook, serving, scope, programs: received, states: sender };

@@ -1,9 +1,9 @@
 //! The webhook's server, on every replica: it answers as long as API servers may ask, whoever leads and whoever decides now.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kube::Client;
-use podpolicy_admission::webhook::{self, Options};
+use podpolicy_admission::webhook::{self, Observer, Options};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -51,10 +51,16 @@ impl Need {
 }
 
 /// Serves the webhook while it is needed.
-pub(super) async fn keep(need: Need, options: Options, programs: webhook::Programs, told: watch::Sender<Serving>) {
+pub(super) async fn keep(
+    need: Need,
+    options: Options,
+    programs: webhook::Programs,
+    observer: Arc<dyn Observer>,
+    told: watch::Sender<Serving>,
+) {
     loop {
         if need.is_there().await == Some(true) {
-            match webhook::serve(need.client.clone(), &options, programs.clone(), std::future::pending()).await {
+            match webhook::serve(need.client.clone(), &options, programs.clone(), Arc::clone(&observer), std::future::pending()).await {
                 Ok((address, server)) => {
                     tracing::info!(%address, "serving the admission webhook");
                     told.send_replace(Serving::Yes);

@@ -11,7 +11,7 @@ use kube::{Client, client::Body};
 /// Why a write was not sent.
 #[derive(Debug, thiserror::Error)]
 #[error("this operator does not lead any more")]
-pub(super) struct NotLeading;
+pub(crate) struct NotLeading;
 
 /// Whether this operator leads, at the moment it is asked.
 #[derive(Clone, Debug)]

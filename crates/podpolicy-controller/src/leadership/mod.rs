@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use gate::Gate;
+pub(crate) use gate::NotLeading;
 
 /// The Lease that decides who leads.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use podpolicy_api::{ExecChecked, PodPolicyStatus};
+use podpolicy_api::{AdmissionBackend, ExecChecked, PodPolicyStatus};
 use podpolicy_engine::{Exec, Policy, PolicyId, PolicyKind};
 
 use super::{PodSlot, World};
 use crate::{
     admission::{AdmissionState, AtCreation},
     guard::{GuardState, Written},
+    metrics::BackendNow,
     observe::{Key, Observed, is_older},
 };
 
@@ -166,6 +167,18 @@ impl World {
         let before = std::mem::replace(&mut self.admission, state);
         let changed = self.policies.iter().filter(|(_, slot)| before.of(&slot.policy) != self.admission.of(&slot.policy));
         self.changed_policies.extend(changed.map(|(id, _)| id.clone()));
+    }
+
+    /// Who gives pods their settings when they are created, as far as is known.
+    pub(crate) fn backend(&self) -> BackendNow {
+        match &*self.admission {
+            AdmissionState::Starting => BackendNow::Unknown,
+            AdmissionState::Off => BackendNow::None,
+            AdmissionState::On(standings) => match standings.backend {
+                AdmissionBackend::Native => BackendNow::Native,
+                AdmissionBackend::Webhook => BackendNow::Webhook,
+            },
+        }
     }
 
     /// How a policy stands at creation; nothing where pods are given nothing then.
