@@ -41,7 +41,8 @@ async fn one_command_gives_two_ready_replicas_in_a_restricted_namespace() -> any
     }
 
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(scene.client.clone(), NAMESPACE);
-    let counted = |budget: Option<&PodDisruptionBudget>| budget.and_then(|budget| Some(budget.status.as_ref()?.disruptions_allowed)) == Some(1);
+    let allowed = |budget: &PodDisruptionBudget| budget.status.as_ref()?.disruptions_allowed;
+    let counted = |budget: Option<&PodDisruptionBudget>| budget.and_then(allowed) == Some(1);
     wait::object(&budgets, "podpolicy", "one of two may be disrupted", DEADLINE, counted).await?;
     scene.end().await
 }

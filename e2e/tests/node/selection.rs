@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt};
 use podpolicy_api::{ClusterPodPolicy, FindingReason};
 use podpolicy_e2e::policies;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
