@@ -54,7 +54,8 @@ impl Installation {
         let there = namespaces.get_opt(NAMESPACE).await?;
         anyhow::ensure!(there.is_none(), "the cluster has a namespace {NAMESPACE}: delete it if it is of no use, or use another cluster");
 
-        let archive = env::var_os(IMAGE).with_context(|| format!("{IMAGE} is not set: run `just e2e`, which builds the image and sets it"))?;
+        let archive =
+            env::var_os(IMAGE).with_context(|| format!("{IMAGE} is not set: run `just e2e`, which builds the image and sets it"))?;
         cluster.import_image(&PathBuf::from(archive))?;
         let (name, tag) = IMAGE_NAME;
         let lines = format!(

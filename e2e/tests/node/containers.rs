@@ -14,7 +14,10 @@ use crate::scene::{Scene, condition, containers, exit_code, is_ready, phase, res
 /// Names of the containers with a probe or a hook.
 fn touched(containers: Option<&[Container]>) -> Vec<&str> {
     let has = |container: &&Container| {
-        container.liveness_probe.is_some() || container.startup_probe.is_some() || container.readiness_probe.is_some() || container.lifecycle.is_some()
+        container.liveness_probe.is_some()
+            || container.startup_probe.is_some()
+            || container.readiness_probe.is_some()
+            || container.lifecycle.is_some()
     };
     containers.into_iter().flatten().filter(has).map(|container| container.name.as_str()).collect()
 }
@@ -76,7 +79,7 @@ async fn every_restart_policy_is_honoured_and_only_always_gets_probes() -> anyho
     for (name, policy, script) in [("always", "Always", "exit 0"), ("on-failure", "OnFailure", twice), ("never", "Never", "exit 3")] {
         let mut web = web(script);
         web["volumeMounts"] = json!([{ "name": "shared", "mountPath": "/shared" }]);
-        let mut pod = pod(name, &web);
+        let mut pod = patient(name, &[web]);
         pod["spec"]["restartPolicy"] = policy.into();
         pod["spec"]["volumes"] = json!([{ "name": "shared", "emptyDir": {} }]);
         scene.apply(&pod).await?;
@@ -212,7 +215,9 @@ async fn limit_range_and_limits_hold_beside_a_policy() -> anyhow::Result<()> {
         "defaultRequest": { "cpu": "10m", "memory": "16Mi" },
         "max": { "memory": "128Mi" },
     }]);
-    scene.apply(&json!({ "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "limits" }, "spec": { "limits": limits } })).await?;
+    scene
+        .apply(&json!({ "apiVersion": "v1", "kind": "LimitRange", "metadata": { "name": "limits" }, "spec": { "limits": limits } }))
+        .await?;
     let mut own = web(SERVE);
     own["resources"] = json!({ "requests": { "memory": "32Mi" }, "limits": { "memory": "96Mi" } });
     scene.apply(&patient("defaulted", &[web(SERVE)])).await?;

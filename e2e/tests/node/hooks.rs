@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt as _};
-use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::Process;
+use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use serde_json::{Value, json};
 
 use crate::manifest::{OBEDIENT, STUBBORN, container, patient, web};
@@ -163,7 +163,8 @@ async fn deletion_by_force_waits_neither_for_the_hook_nor_for_the_grace_period()
 /// The process of the first container, on a node of our own.
 fn process(scene: &Scene, pod: &Pod) -> anyhow::Result<Option<Process>> {
     let Some(node) = scene.cluster.node() else { return Ok(None) };
-    let container = containers(pod).first().and_then(|container| container.container_id.as_deref()).context("a container that runs has an id")?;
+    let container =
+        containers(pod).first().and_then(|container| container.container_id.as_deref()).context("a container that runs has an id")?;
     node.process_of_container(container.trim_start_matches("containerd://")).map(Some)
 }
 

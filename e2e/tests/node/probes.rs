@@ -170,7 +170,8 @@ async fn containers_of_a_pod_get_the_probes_of_their_own_rules() -> anyhow::Resu
         .await?;
     let mut web = web(SERVE);
     web["ports"] = json!([{ "name": "http", "containerPort": 8080 }]);
-    let mut multi = patient("multi", &[web, container("side-car", "exec httpd -f -p 9090 -h /tmp"), container("worker", "exec sleep 3600")]);
+    let mut multi =
+        patient("multi", &[web, container("side-car", "exec httpd -f -p 9090 -h /tmp"), container("worker", "exec sleep 3600")]);
     multi["metadata"]["labels"] = json!({ "app": "multi" });
     multi["spec"]["terminationGracePeriodSeconds"] = 0.into();
     scene.apply(&multi).await?;

@@ -52,7 +52,8 @@ impl Scene {
     /// Creates the policy, or gives it this spec, and waits until new pods get what it says.
     pub async fn policy(&self, name: &str, spec: &str) -> anyhow::Result<()> {
         let spec: Value = objects::yaml(spec);
-        self.apply(&json!({ "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy", "metadata": { "name": name }, "spec": spec })).await?;
+        self.apply(&json!({ "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy", "metadata": { "name": name }, "spec": spec }))
+            .await?;
         self.status(name, "in force", |status| verdict(status, "Ready") == "True InForce").await.map(drop)
     }
 
@@ -173,5 +174,6 @@ pub fn phase(pod: &Pod) -> &str {
 pub fn condition(pod: &Pod, kind: &str) -> String {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let found = conditions.into_iter().find(|condition| condition.type_ == kind);
-    found.map_or_else(String::new, |found| format!("{} {}", found.status, found.reason.as_deref().unwrap_or_default()).trim_end().to_owned())
+    found
+        .map_or_else(String::new, |found| format!("{} {}", found.status, found.reason.as_deref().unwrap_or_default()).trim_end().to_owned())
 }

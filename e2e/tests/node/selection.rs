@@ -132,7 +132,10 @@ async fn namespaces_have_policies_of_their_own_and_share_those_of_the_cluster() 
 async fn program_reads_from_its_first_moment_what_policies_have_set_on_its_pod() -> anyhow::Result<()> {
     let scene = Scene::with_operator("downward").await?;
     scene
-        .policy("standard", "{ selector: {}, labels: { team: shop }, annotations: { example.com/oncall: 'shop@example.com, by \"phone\"' } }")
+        .policy(
+            "standard",
+            "{ selector: {}, labels: { team: shop }, annotations: { example.com/oncall: 'shop@example.com, by \"phone\"' } }",
+        )
         .await?;
     let mut web = web("echo $TEAM; cat /pod/oncall");
     web["env"] = json!([{ "name": "TEAM", "valueFrom": { "fieldRef": { "fieldPath": "metadata.labels['team']" } } }]);
@@ -153,15 +156,24 @@ async fn recommended_labels_are_set_on_running_pods_and_kubernetes_own_are_not()
     idle(&scene, &[("web", json!({ "app": "web" }))]).await?;
     let started = |pod: &Pod| containers(pod).first().and_then(|container| container.container_id.clone());
     let before = started(&scene.pods.get("web").await?).context("it runs")?;
-    let labels = [("name", "web"), ("instance", "web-eu"), ("version", "1.2.3"), ("component", "frontend"), ("part-of", "shop"), ("managed-by", "podpolicy")];
+    let labels = [
+        ("name", "web"),
+        ("instance", "web-eu"),
+        ("version", "1.2.3"),
+        ("component", "frontend"),
+        ("part-of", "shop"),
+        ("managed-by", "podpolicy"),
+    ];
     let text: String = labels.iter().map(|(key, value)| format!("app.kubernetes.io/{key}: '{value}', ")).collect();
     let spec = format!("{{ selector: {{ matchLabels: {{ app: web }} }}, labels: {{ {text} kubernetes.io/os: plan9 }} }}");
-    scene.apply(&json!({
-        "apiVersion": "podpolicy.dev/v1alpha1",
-        "kind": "PodPolicy",
-        "metadata": { "name": "recommended" },
-        "spec": podpolicy_e2e::objects::yaml::<serde_json::Value>(&spec),
-    })).await?;
+    scene
+        .apply(&json!({
+            "apiVersion": "podpolicy.dev/v1alpha1",
+            "kind": "PodPolicy",
+            "metadata": { "name": "recommended" },
+            "spec": podpolicy_e2e::objects::yaml::<serde_json::Value>(&spec),
+        }))
+        .await?;
     let has_all = |pod: &Pod| {
         labels.iter().all(|(key, value)| pod.labels().get(&format!("app.kubernetes.io/{key}")).map(String::as_str) == Some(value))
     };

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use podpolicy_api::PodPolicyStatus;
 use podpolicy_e2e::installation::{self, NAMESPACE};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
