@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Makes sure of the tools named on the command line: go, clang, just, cargo-deny, cargo-fuzz; node stands for what a node needs.
+# Makes sure of the tools named on the command line: go, clang, just, cargo-deny, cargo-fuzz; node stands for what a node needs, musl for
+# Rust's standard library for static programs.
 # Installs what it can (root on Debian or Ubuntu, or cargo); otherwise says in one line what to install.
 set -euo pipefail
 
-# What the modules in e2e/control-plane ask for; a Go from 1.21 on fetches this toolchain by itself.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# What the crate envtest asks for; a Go from 1.21 on fetches this toolchain by itself.
 go_wanted=1.26.4
 
 say() { printf '%s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 # at_least A B: version A is B or newer
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+# The newest Go that one of these modules asks for.
+go_of() { sed -n 's/^go //p' "$@" | sort -V | tail -n 1; }
 
 apt() {
   if ! have apt-get || [ "$(id -u)" -ne 0 ]; then return 1; fi
@@ -19,7 +23,8 @@ apt() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-ensure_go() {
+ensure_go() { # version
+  local go_wanted=$1
   have go || apt golang-go || { say "go is missing: install Go $go_wanted or newer"; exit 2; }
   local version
   version=$(go env GOVERSION); version=${version#go}
@@ -42,6 +47,7 @@ node_needs="nft:nftables conntrack:conntrack gcc:gcc pkg-config:pkg-config opens
 
 ensure_node() {
   [ "$(id -u)" -eq 0 ] || { say "a node needs root: run this as root, or name a cluster of kind or k3d with KUBECONFIG and --context"; exit 2; }
+  ensure_go "$(go_of "$here"/control-plane/go.mod "$here"/node/*/go.mod)"
   local need missing=()
   for need in $node_needs; do
     have "${need%:*}" || [ -e "${need%:*}" ] || missing+=("${need#*:}")
@@ -52,16 +58,27 @@ ensure_node() {
   apt "${missing[@]}" || { say "a node needs more: install ${missing[*]}, or what your system calls them"; exit 2; }
 }
 
+ensure_musl() {
+  local target
+  target="$(uname -m)-unknown-linux-musl"
+  cd "$here"
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ] && return
+  have rustup && say "installing Rust's standard library for $target" && rustup target add "$target" >/dev/null 2>&1 && return
+  say "Rust's standard library for $target is missing: rustup target add $target"
+  exit 2
+}
+
 ensure_cargo_tool() { # name
   have "$1" || { say "installing $1 with cargo"; cargo install --locked --quiet "$1" >&2; }
 }
 
 for tool in "$@"; do
   case "$tool" in
-    go) ensure_go ;;
+    go) ensure_go "$go_wanted" ;;
     clang) ensure_clang ;;
     node) ensure_node ;;
+    musl) ensure_musl ;;
     just | cargo-deny | cargo-fuzz) ensure_cargo_tool "$tool" ;;
-    *) say "setup.sh knows go, clang, node, just, cargo-deny and cargo-fuzz, not $tool"; exit 2 ;;
+    *) say "setup.sh knows go, clang, node, musl, just, cargo-deny and cargo-fuzz, not $tool"; exit 2 ;;
   esac
 done

@@ -28,6 +28,8 @@ use serde_json::json;
 /// How many writes are under way at once, on both sides. The operator's default.
 const CONCURRENCY: usize = 32;
 const DEADLINE: Duration = Duration::from_mins(10);
+/// How long the operator is looked at when it has nothing to do.
+const IDLE: Duration = Duration::from_secs(20);
 /// Patched by the bare sender.
 const FLOOR: &str = "bench-floor";
 /// Patched by the operator.
@@ -62,12 +64,15 @@ async fn main() -> anyhow::Result<()> {
     let full = resident(operator.process().id())?;
 
     let mut ratios = Vec::new();
+    let mut busy = Vec::new();
     for round in 0..sizes.rounds {
         let before = Requests::settled(&client, "pods").await?;
         let floor = bare_sender(&client, &sizes, round).await?;
         let between = Requests::settled(&client, "pods").await?;
+        let spent = processor_time(operator.process().id())?;
         let managed = policies(&client, &sizes, round).await?;
         let after = Requests::settled(&client, "pods").await?;
+        busy.push((processor_time(operator.process().id())? - spent).as_secs_f64());
         let sent = after.since(&between).count("PATCH", "pods", "", Codes::Any);
         let bare = between.since(&before).count("PATCH", "pods", "", Codes::Any);
         let ratio = managed.as_secs_f64() / floor.as_secs_f64();
@@ -87,13 +92,25 @@ async fn main() -> anyhow::Result<()> {
     println!("median: {:.2} times the bare sender", ratios[ratios.len() / 2]);
     let labelled = kubectl_label(&plane)?;
     println!("kubectl label on as many pods: {:.2} s ({:.0} pods/s)", labelled.as_secs_f64(), rate(&sizes, labelled));
-    let settled = resident(operator.process().id())?;
+    busy.sort_by(f64::total_cmp);
     println!(
-        "memory of the operator: {:.1} MiB without pods, {:.1} MiB with {} pods, {:.1} MiB after all rounds: {:.1} KiB per cached pod",
+        "processor time of the operator, median of all rounds: {:.2} s, {:.2} ms for each pod written",
+        busy[busy.len() / 2],
+        busy[busy.len() / 2] * 1000.0 / sizes.pods as f64
+    );
+    let settled = resident(operator.process().id())?;
+    let spent = processor_time(operator.process().id())?;
+    // Not a wait for something: how long is looked at.
+    tokio::time::sleep(IDLE).await;
+    let idle = (processor_time(operator.process().id())? - spent).as_secs_f64() / IDLE.as_secs_f64();
+    println!("when nothing changes it takes {:.1} thousandths of a processor", idle * 1000.0);
+    println!(
+        "memory of the operator: {:.1} MiB without pods, {:.1} MiB with {} pods, {:.1} MiB after all rounds, {:.1} MiB at most: {:.1} KiB per cached pod",
         mib(empty),
         mib(full),
         sizes.pods,
         mib(settled),
+        mib(memory(operator.process().id(), "VmHWM:")?),
         (full.saturating_sub(empty)) as f64 / 1024.0 / sizes.pods as f64,
     );
     Ok(())
@@ -109,10 +126,23 @@ fn mib(bytes: u64) -> f64 {
 
 /// The resident memory of a process, in bytes.
 fn resident(process: u32) -> anyhow::Result<u64> {
+    memory(process, "VmRSS:")
+}
+
+fn memory(process: u32, which: &str) -> anyhow::Result<u64> {
     let text = fs::read_to_string(Path::new("/proc").join(process.to_string()).join("status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(which)).with_context(|| format!("no {which}"))?;
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kibibytes * 1024)
+}
+
+/// How long a process has kept processors busy.
+fn processor_time(process: u32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat"))?;
+    let (_, after_name) = stat.rsplit_once(") ").context("no name in stat")?;
+    // In user mode and in the kernel, of all threads, in hundredths of a second.
+    let ticks: u64 = after_name.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<_, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 fn app(number: usize, sizes: &Sizes) -> String {

@@ -115,7 +115,7 @@ start kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-address="$
   --token-auth-file=tokens.csv --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged \
   --service-account-issuer=https://kubernetes.default.svc --service-account-key-file=service-accounts.key \
   --service-account-signing-key-file=service-accounts.key --service-cluster-ip-range=203.0.113.0/24 \
-  --kubelet-preferred-address-types=InternalIP
+  --kubelet-preferred-address-types=InternalIP --audit-policy-file=/run/config/audit.yaml --audit-log-path=logs/audit.log
 await kube-apiserver kubectl --kubeconfig=admin.kubeconfig get --raw=/readyz
 
 start kube-controller-manager --kubeconfig=kube-controller-manager.kubeconfig --use-service-account-credentials --leader-elect=false \

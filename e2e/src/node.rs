@@ -74,6 +74,23 @@ impl Node {
         Ok(())
     }
 
+    /// The first process of the container with this id: its parent is none of the container's.
+    pub fn process_of_container(&self, container: &str) -> anyhow::Result<Process> {
+        let mut below = self.init.children();
+        while let Some(process) = below.pop() {
+            if process.cgroups().contains(container) {
+                return Ok(process);
+            }
+            below.extend(process.children());
+        }
+        bail!("no process of container {container} runs on the node")
+    }
+
+    /// The log of kube-apiserver of who changed which pod: one JSON object a line, in the order of the answers.
+    pub fn audit_log(&self) -> PathBuf {
+        self.directory.join("logs/audit.log")
+    }
+
     /// Where kube-apiserver is for those outside.
     pub fn api_server(&self) -> std::net::SocketAddr {
         self.tunnel.entrance()

@@ -95,6 +95,11 @@ impl Process {
             .collect()
     }
 
+    /// The control groups that it is in, as `/proc` lists them; empty when it has ended.
+    pub fn cgroups(self) -> String {
+        fs::read_to_string(format!("/proc/{}/cgroup", self.id)).unwrap_or_default()
+    }
+
     /// Its children, started by whichever of its threads; none when it has ended.
     pub fn children(self) -> Vec<Self> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.id)).into_iter().flatten().flatten();

@@ -1,7 +1,7 @@
 //! Objects as kustomize and helm render them. Must never change a file of the project.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -41,25 +41,16 @@ pub(crate) fn tools() -> anyhow::Result<&'static Path> {
     TOOLS.get_or_init(build).as_deref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// A kustomization of a user's own: the default, these components, and more lines.
-pub(crate) struct Overlay {
-    folder: TempDir,
-}
+/// A kustomization of a user's own.
+pub(crate) struct Overlay(podpolicy_e2e::Overlay);
 
 impl Overlay {
     pub(crate) fn new(components: &[&str], more: &str) -> anyhow::Result<Self> {
-        let folder = TempDir::new()?;
-        // Kustomize takes no absolute paths.
-        let depth = folder.path().canonicalize()?.components().filter(|part| matches!(part, Component::Normal(_))).count();
-        let config = format!("{}{}", vec![".."; depth].join("/"), root().canonicalize()?.join("config").display());
-        let components: Vec<_> = components.iter().map(|component| format!("{config}/{component}")).collect();
-        let text = format!("resources: [{config}/default]\ncomponents: [{}]\n{more}", components.join(", "));
-        std::fs::write(folder.path().join("kustomization.yaml"), text)?;
-        Ok(Self { folder })
+        podpolicy_e2e::Overlay::new(components, more).map(Self)
     }
 
     pub(crate) fn path(&self) -> &str {
-        self.folder.path().to_str().unwrap()
+        self.0.path()
     }
 
     pub(crate) fn objects(&self) -> anyhow::Result<Objects> {

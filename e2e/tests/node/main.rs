@@ -2,6 +2,15 @@
 //!
 //! `just e2e` runs these: they need root, or a cluster that is named.
 
+mod access;
+mod containers;
 mod harness;
+mod hooks;
+mod manifest;
+mod operator;
 mod pods;
+mod probes;
 mod scene;
+mod selection;
+mod takeover;
+mod webhook;

@@ -1,49 +1,24 @@
 //! That pods run here as they do anywhere: what the tests of policies on this node build on.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::Stdio;
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use podpolicy_e2e::cluster::{BUSYBOX, KUBECTL};
+use kube::api::ListParams;
+use podpolicy_e2e::cluster::KUBECTL;
 use podpolicy_e2e::wait::{self, DEADLINE};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::manifest::{SERVE, STUBBORN, pod, probe, web};
 use crate::scene::{Scene, exit_code, is_ready, restarts};
-
-/// A container `web` that runs a script.
-fn container(script: &str) -> Value {
-    json!({ "name": "web", "image": BUSYBOX, "imagePullPolicy": "Never", "command": ["sh", "-c", script] })
-}
-
-/// A pod with this container, which nobody waits for when it is deleted.
-fn pod(name: &str, container: &Value) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": name },
-        "spec": { "terminationGracePeriodSeconds": 0, "containers": [container] },
-    })
-}
-
-/// A probe that asks for this path, each second.
-fn probe(path: &str) -> Value {
-    json!({ "httpGet": { "path": path, "port": 8080 }, "periodSeconds": 1, "failureThreshold": 1 })
-}
-
-/// Serves `hello` on port 8080.
-const SERVE: &str = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 
 #[tokio::test]
 async fn deployment_becomes_ready_and_a_service_leads_to_its_pods() -> anyhow::Result<()> {
     let scene = Scene::set("deployment").await?;
-    let mut web = container(SERVE);
-    web["readinessProbe"] = probe("/");
-    let template = json!({ "metadata": { "labels": { "app": "web" } }, "spec": pod("web", &web)["spec"] });
+    let mut container = web(SERVE);
+    container["readinessProbe"] = probe("/");
+    let template = json!({ "metadata": { "labels": { "app": "web" } }, "spec": pod("web", &container)["spec"] });
     scene
         .apply(&json!({
             "apiVersion": "apps/v1",
@@ -70,7 +45,7 @@ async fn deployment_becomes_ready_and_a_service_leads_to_its_pods() -> anyhow::R
     assert!(pods.iter().all(is_ready));
 
     // From a pod, through kube-proxy, to a pod: possibly itself.
-    let mut client = pod("client", &container("until wget -q -O - http://$WEB_SERVICE_HOST/; do sleep 0.2; done"));
+    let mut client = pod("client", &web("until wget -q -O - http://$WEB_SERVICE_HOST/; do sleep 0.2; done"));
     client["spec"]["restartPolicy"] = "Never".into();
     scene.apply(&client).await?;
     scene.pod("client", "to have got an answer", |pod| exit_code(pod) == Some(0)).await?;
@@ -81,34 +56,25 @@ async fn deployment_becomes_ready_and_a_service_leads_to_its_pods() -> anyhow::R
 #[tokio::test]
 async fn container_whose_liveness_probe_fails_is_restarted() -> anyhow::Result<()> {
     let scene = Scene::set("liveness").await?;
-    let mut web = container(SERVE);
-    web["livenessProbe"] = probe("/absent");
-    scene.apply(&pod("web", &web)).await?;
+    let mut container = web(SERVE);
+    container["livenessProbe"] = probe("/absent");
+    scene.apply(&pod("web", &container)).await?;
     scene.pod("web", "to be restarted", |pod| restarts(pod) > 0).await?;
     scene.event("Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 404").await?;
     scene.event("Killing", "Container web failed liveness probe, will be restarted").await?;
     scene.end().await
 }
 
-/// Does not end when it is told to, but when there is a file `/tmp/end`.
-const STUBBORN: &str = "trap '' TERM; touch /tmp/up; until [ -e /tmp/end ]; do sleep 0.1; done";
-
-/// Deletes the pod `web` once it runs, and waits for the code with which its container ends. A finalizer keeps the pod for so long.
+/// Deletes the pod `web` once it runs, and waits for the code with which its container ends.
 async fn exit_code_of_deleted(scene: &Scene, grace: u32, hook: &str) -> anyhow::Result<i32> {
-    let mut web = container(STUBBORN);
-    web["lifecycle"] = json!({ "preStop": { "exec": { "command": ["sh", "-c", hook] } } });
-    web["readinessProbe"] = json!({ "exec": { "command": ["test", "-e", "/tmp/up"] }, "periodSeconds": 1 });
-    let mut pod = pod("web", &web);
+    let mut container = web(STUBBORN);
+    container["lifecycle"] = json!({ "preStop": { "exec": { "command": ["sh", "-c", hook] } } });
+    container["readinessProbe"] = json!({ "exec": { "command": ["test", "-e", "/tmp/up"] }, "periodSeconds": 1 });
+    let mut pod = pod("web", &container);
     pod["spec"]["terminationGracePeriodSeconds"] = grace.into();
-    pod["metadata"]["finalizers"] = json!(["e2e.example.com/look"]);
     scene.apply(&pod).await?;
     scene.pod("web", "to run", is_ready).await?;
-
-    scene.pods.delete("web", &DeleteParams::default()).await?;
-    let pod = scene.pod("web", "to have ended", |pod| exit_code(pod).is_some()).await?;
-    let release = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    scene.pods.patch("web", &PatchParams::default(), &release).await?;
-    exit_code(&pod).context("it was waited for")
+    exit_code(&scene.ended("web").await?).context("it was waited for")
 }
 
 #[tokio::test]
@@ -139,40 +105,4 @@ async fn pod_reaches_the_api_server_with_its_service_account() -> anyhow::Result
     let user = format!("system:serviceaccount:{}:default", scene.name());
     assert_eq!(scene.kubectl(&["logs", "client"])?, user);
     scene.end().await
-}
-
-#[tokio::test]
-async fn exec_logs_and_port_forward_work() -> anyhow::Result<()> {
-    let scene = Scene::set("kubectl").await?;
-    let mut web = container(&format!("echo here; {SERVE}"));
-    web["readinessProbe"] = probe("/");
-    scene.apply(&pod("web", &web)).await?;
-    scene.pod("web", "to be ready", is_ready).await?;
-
-    assert_eq!(scene.kubectl(&["exec", "web", "--", "cat", "/tmp/index.html"])?, "hello\n");
-    assert_eq!(scene.kubectl(&["logs", "web"])?, "here\n");
-
-    let mut command = scene.cluster.kubectl().command();
-    command.args(["--namespace", scene.name(), "port-forward", "pod/web", ":8080"]).stdout(Stdio::piped());
-    let mut forward = command.spawn()?;
-    let answer = forward.stdout.take().context("it was asked for").and_then(answer_through);
-    forward.kill()?;
-    forward.wait()?;
-    let answer = answer?;
-    assert!(answer.ends_with("\r\n\r\nhello\n"), "{answer}");
-    scene.end().await
-}
-
-/// Asks for `/` at the port that `kubectl port-forward` says that it has taken.
-fn answer_through(output: impl std::io::Read) -> anyhow::Result<String> {
-    // Open until the end: kubectl goes on to print, and ends when it cannot.
-    let mut output = BufReader::new(output);
-    let mut line = String::new();
-    output.read_line(&mut line)?;
-    let address = line.strip_prefix("Forwarding from ").and_then(|line| line.split(" -> ").next());
-    let mut stream = TcpStream::connect(address.with_context(|| format!("no address in {line:?}"))?)?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }

@@ -1,17 +1,28 @@
 //! A namespace on the shared cluster, for one test. Says what was there when the test fails.
 
-use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
-use kube::api::ListParams;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
+use podpolicy_api::{PodPolicy, PodPolicyStatus};
+use podpolicy_e2e::policies::{self, verdict};
 use podpolicy_e2e::wait::{self, DEADLINE, Seen, eventually};
-use podpolicy_e2e::{Cluster, TestNamespace, cluster, objects};
-use serde_json::Value;
+use podpolicy_e2e::{Cluster, TestNamespace, cluster, installation, objects};
+use serde_json::{Value, json};
+
+/// How long a pod may take for what it is to do: kubelet waits ever longer before it starts a container again, and a busy machine is slow.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// The finalizer that keeps a deleted pod for those who want to see how it ended.
+const KEEP: &str = "e2e.example.com/look";
 
 /// A namespace, and what tests do in it.
 pub struct Scene {
     pub cluster: &'static Cluster,
     pub client: Client,
     pub pods: Api<Pod>,
+    pub policies: Api<PodPolicy>,
     namespace: Option<TestNamespace>,
     name: String,
 }
@@ -27,7 +38,28 @@ impl Scene {
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
         let exists = |account: Option<&ServiceAccount>| account.is_some();
         wait::object(&accounts, "default", "the service account of the namespace", DEADLINE, exists).await?;
-        Ok(Self { cluster, pods: Api::namespaced(client.clone(), &name), client, namespace: Some(namespace), name })
+        let (pods, policies) = (Api::namespaced(client.clone(), &name), Api::namespaced(client.clone(), &name));
+        Ok(Self { cluster, pods, policies, client, namespace: Some(namespace), name })
+    }
+
+    /// The same on a cluster with the operator.
+    pub async fn with_operator(prefix: &str) -> anyhow::Result<Self> {
+        let scene = Self::set(prefix).await?;
+        installation::shared().await;
+        Ok(scene)
+    }
+
+    /// Creates the policy, or gives it this spec, and waits until new pods get what it says.
+    pub async fn policy(&self, name: &str, spec: &str) -> anyhow::Result<()> {
+        let spec: Value = objects::yaml(spec);
+        self.apply(&json!({ "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy", "metadata": { "name": name }, "spec": spec }))
+            .await?;
+        self.status(name, "in force", |status| verdict(status, "Ready") == "True InForce").await.map(drop)
+    }
+
+    /// Waits until the policy's status speaks of the present spec and `holds`.
+    pub async fn status(&self, policy: &str, what: &str, holds: impl Fn(&PodPolicyStatus) -> bool) -> anyhow::Result<PodPolicyStatus> {
+        policies::status(&self.policies, policy, what, holds).await
     }
 
     /// The name of the namespace.
@@ -43,14 +75,14 @@ impl Scene {
     /// Waits until the pod is as it should be.
     pub async fn pod(&self, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> anyhow::Result<Pod> {
         let holds = |pod: Option<&Pod>| pod.is_some_and(&holds);
-        let pod = wait::object(&self.pods, name, &format!("pod {name} {what}"), DEADLINE, holds).await?;
+        let pod = wait::object(&self.pods, name, &format!("pod {name} {what}"), PATIENCE, holds).await?;
         Ok(pod.expect("what was waited for holds for a pod only"))
     }
 
     /// Waits for an event with this reason whose message contains `words`.
     pub async fn event(&self, reason: &str, words: &str) -> anyhow::Result<()> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
-        eventually(&format!("an event {reason} that says {words:?}"), DEADLINE, async || {
+        eventually(&format!("an event {reason} that says {words:?}"), PATIENCE, async || {
             let events = events.list(&ListParams::default()).await?.items;
             let fits = |event: &Event| {
                 event.reason.as_deref() == Some(reason) && event.message.as_deref().is_some_and(|message| message.contains(words))
@@ -59,6 +91,16 @@ impl Scene {
             Ok(Seen::when(events.iter().any(fits), seen))
         })
         .await
+    }
+
+    /// Deletes the pod, waits until its first container has ended, and returns the pod as it was then.
+    pub async fn ended(&self, name: &str) -> anyhow::Result<Pod> {
+        let keep = |finalizers: Value| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+        self.pods.patch(name, &PatchParams::default(), &keep(json!([KEEP]))).await?;
+        self.pods.delete(name, &DeleteParams::default()).await?;
+        let pod = self.pod(name, "to have ended", |pod| exit_code(pod).is_some()).await?;
+        self.pods.patch(name, &PatchParams::default(), &keep(Value::Null)).await?;
+        Ok(pod)
     }
 
     /// What kubectl prints in this namespace.
@@ -90,18 +132,48 @@ impl Drop for Scene {
 
 /// Whether a pod serves.
 pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    condition(pod, "Ready") == "True"
+}
+
+/// How containers stand, those that ran before the others apart.
+pub fn containers(pod: &Pod) -> &[ContainerStatus] {
+    pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
 }
 
 /// How often the first container has been started again.
 pub fn restarts(pod: &Pod) -> i32 {
-    let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
-    status.map_or(0, |container| container.restart_count)
+    containers(pod).first().map_or(0, |container| container.restart_count)
+}
+
+/// How often the container of this name has been started again; none before kubelet has looked at it.
+pub fn restarts_of(pod: &Pod, name: &str) -> Option<i32> {
+    containers(pod).iter().find(|container| container.name == name).map(|container| container.restart_count)
 }
 
 /// The code with which the first container has ended for good.
 pub fn exit_code(pod: &Pod) -> Option<i32> {
-    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
-    Some(container.state.as_ref()?.terminated.as_ref()?.exit_code)
+    Some(state(pod)?.terminated.as_ref()?.exit_code)
+}
+
+/// What the first container does.
+pub fn state(pod: &Pod) -> Option<&ContainerState> {
+    containers(pod).first()?.state.as_ref()
+}
+
+/// Why the first container does not run.
+pub fn waits_for(pod: &Pod) -> Option<&str> {
+    state(pod)?.waiting.as_ref()?.reason.as_deref()
+}
+
+/// The phase.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// Status and reason of a condition, such as `False ContainersNotReady`; without a reason the status alone; empty when there is none.
+pub fn condition(pod: &Pod, kind: &str) -> String {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let found = conditions.into_iter().find(|condition| condition.type_ == kind);
+    found
+        .map_or_else(String::new, |found| format!("{} {}", found.status, found.reason.as_deref().unwrap_or_default()).trim_end().to_owned())
 }
