@@ -164,7 +164,7 @@ async fn recommended_labels_are_set_on_running_pods_and_kubernetes_own_are_not()
         ("part-of", "shop"),
         ("managed-by", "podpolicy"),
     ];
-    let text: String = labels.iter().map(|(key, value)| format!("app.kubernetes.io/{key}: '{value}', ")).collect();
+    let text = labels.iter().map(|(key, value)| format!("app.kubernetes.io/{key}: '{value}', ")).collect::<Vec<_>>().concat();
     let spec = format!("{{ selector: {{ matchLabels: {{ app: web }} }}, labels: {{ {text} kubernetes.io/os: plan9 }} }}");
     scene
         .apply(&json!({

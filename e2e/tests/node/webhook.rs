@@ -16,13 +16,13 @@ use crate::manifest::{SERVE, patient, web};
 use crate::scene::is_ready;
 
 /// Has the second argument after `run` checked, so that a change of the manifest is noticed.
-const BY_WEBHOOK: &str = r#"
+const BY_WEBHOOK: &str = r"
 patches:
   - target: { kind: Deployment }
     patch: |
       - { op: test, path: /spec/template/spec/containers/0/args/2, value: --admission=auto }
       - { op: replace, path: /spec/template/spec/containers/0/args/2, value: --admission=webhook }
-"#;
+";
 
 #[tokio::test]
 async fn pods_get_their_settings_by_webhook_also_while_a_replica_is_gone() -> anyhow::Result<()> {
