@@ -69,10 +69,10 @@ async fn main() -> anyhow::Result<()> {
         let before = Requests::settled(&client, "pods").await?;
         let floor = bare_sender(&client, &sizes, round).await?;
         let between = Requests::settled(&client, "pods").await?;
-        let spent = processor_time(operator.process().id())?;
+        let busy_before = processor_time(operator.process().id())?;
         let managed = policies(&client, &sizes, round).await?;
         let after = Requests::settled(&client, "pods").await?;
-        busy.push((processor_time(operator.process().id())? - spent).as_secs_f64());
+        busy.push(processor_time(operator.process().id())?.saturating_sub(busy_before).as_secs_f64());
         let sent = after.since(&between).count("PATCH", "pods", "", Codes::Any);
         let bare = between.since(&before).count("PATCH", "pods", "", Codes::Any);
         let ratio = managed.as_secs_f64() / floor.as_secs_f64();
@@ -99,10 +99,10 @@ async fn main() -> anyhow::Result<()> {
         busy[busy.len() / 2] * 1000.0 / sizes.pods as f64
     );
     let settled = resident(operator.process().id())?;
-    let spent = processor_time(operator.process().id())?;
+    let busy_before = processor_time(operator.process().id())?;
     // Not a wait for something: how long is looked at.
     tokio::time::sleep(IDLE).await;
-    let idle = (processor_time(operator.process().id())? - spent).as_secs_f64() / IDLE.as_secs_f64();
+    let idle = processor_time(operator.process().id())?.saturating_sub(busy_before).as_secs_f64() / IDLE.as_secs_f64();
     println!("when nothing changes it takes {:.1} thousandths of a processor", idle * 1000.0);
     println!(
         "memory of the operator: {:.1} MiB without pods, {:.1} MiB with {} pods, {:.1} MiB after all rounds, {:.1} MiB at most: {:.1} KiB per cached pod",
