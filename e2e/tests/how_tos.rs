@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use podpolicy_controller::{AdmissionMode, Config};
-use podpolicy_e2e::{ControlPlane, InProcess, Options};
+use podpolicy_e2e::{ControlPlane, InProcess, Options, program};
 
 /// The pages with commands that need nothing but a cluster with the operator. `install.md` has a test of its own.
 const PAGES: [&str; 4] = ["labels-and-annotations.md", "settings-at-creation.md", "exec.md", "metrics.md"];
@@ -58,7 +58,7 @@ fn commands(page: &str) -> String {
     script
 }
 
-/// Runs a page's commands, with the tools in this folder beside kubectl.
+/// Runs a page's commands, with the tools in this folder beside kubectl and podpolicy.
 fn run(plane: &ControlPlane, page: &str, tools: Option<&Path>) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = root.join("docs").join(page);
@@ -68,7 +68,8 @@ fn run(plane: &ControlPlane, page: &str, tools: Option<&Path>) -> anyhow::Result
     let kubectl = plane.kubectl();
     let binaries = Path::new(kubectl.get_program()).parent().context("kubectl is in a folder")?;
     let usual = std::env::var_os("PATH").unwrap_or_default();
-    let folders = [Some(binaries), tools].into_iter().flatten().map(Path::to_owned).chain(std::env::split_paths(&usual));
+    let program = program()?;
+    let folders = [Some(binaries), program.parent(), tools].into_iter().flatten().map(Path::to_owned).chain(std::env::split_paths(&usual));
     let mut bash = Command::new("bash");
     for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
         bash.env(variable, plane.directory().join("helm"));

@@ -442,7 +442,7 @@ fn help_lists_every_flag_with_its_default_and_its_variable() -> anyhow::Result<(
     let help = podpolicy(&["--help"], &[])?;
     assert!(help.status.success() && help.stderr.is_empty());
     let text = String::from_utf8(help.stdout)?;
-    for command in ["run", "crd", "compile", "--version"] {
+    for command in ["run", "crd", "compile", "cleanup", "--version"] {
         assert!(text.contains(command), "{command} is missing in\n{text}");
     }
 

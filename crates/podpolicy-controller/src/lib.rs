@@ -1,10 +1,11 @@
 //! The effects of PodPolicy: it watches, lets the engine decide, patches pods and writes status.
 //!
-//! No rule about pods lives here: what a pod should look like is `podpolicy-engine`'s business. [`run`] is the whole of it;
-//! the loop in `reconcile` reads as its summary: observe -> plan -> apply -> status.
+//! No rule about pods lives here: what a pod should look like is `podpolicy-engine`'s business. [`run`] is the whole of it, but for
+//! [`clean_up`], which takes away what it leaves behind; the loop in `reconcile` reads as its summary: observe -> plan -> apply -> status.
 
 mod admission;
 mod apply;
+mod cleanup;
 mod config;
 mod events;
 mod guard;
@@ -20,9 +21,10 @@ mod source;
 mod status;
 mod world;
 
+pub use cleanup::{CleanUp, CleanUpError, CleanedUp, clean_up};
 pub use config::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Watched};
 pub use health::Health;
-pub use leadership::{Election, ElectionTimes};
+pub use leadership::{Election, ElectionTimes, LEASE_NAME};
 pub use metrics::Metrics;
 pub use reconcile::{RunError, run};
 pub use serve::{ServeError, Shown, serve, serve_protected};

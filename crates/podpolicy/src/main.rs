@@ -1,6 +1,8 @@
 //! `podpolicy`, the operator and the command line in one binary. Data goes to stdout, messages to stderr.
 //! Exit codes: 0 fine, 1 differences or findings, 2 error.
 
+mod cleanup;
+mod cluster;
 mod compile;
 mod crd;
 mod logging;
@@ -28,6 +30,8 @@ enum Command {
     Crd,
     /// Print policies as MutatingAdmissionPolicy objects, for clusters without the operator (Kubernetes 1.36 and later)
     Compile(compile::Arguments),
+    /// Take away what an uninstalled operator leaves behind: records on pods, and the objects that give new pods their settings
+    Cleanup(cleanup::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(*arguments),
         Command::Crd => crd::print(),
         Command::Compile(arguments) => compile::run(&arguments),
+        Command::Cleanup(arguments) => cleanup::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

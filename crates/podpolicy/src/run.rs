@@ -12,20 +12,20 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use podpolicy_admission::webhook::{self, Certificates, Endpoint};
 use podpolicy_controller::{
-    AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Election, ElectionTimes, Health, Metrics, Watched, serve, serve_protected,
+    AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Election, ElectionTimes, Health, LEASE_NAME, Metrics, Watched, serve,
+    serve_protected,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
 
-use crate::logging::{self, LogFormat};
+use crate::{
+    cluster,
+    logging::{self, LogFormat},
+};
 
 /// A watch is ended by the API server within 290 seconds: an answer that takes longer will not come.
 const READ_TIMEOUT: Duration = Duration::from_mins(5);
@@ -104,13 +104,8 @@ pub(crate) struct Arguments {
     #[arg(long, env = "PODPOLICY_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
 
-    /// The kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the ServiceAccount of the pod]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// The context of the kubeconfig to use
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: cluster::Arguments,
 
     /// The operator's own namespace, in which no ClusterPodPolicy acts
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "podpolicy-system")]
@@ -160,7 +155,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 async fn operate(arguments: Arguments) -> Result<()> {
     let open_address = address("--metrics-address", &arguments.metrics_address)?;
     let protected_address = address("--metrics-protected-address", arguments.metrics_protected_address.as_deref().unwrap_or_default())?;
-    let client = client(&arguments).await?;
+    let mut cluster = arguments.cluster.config().await?;
+    cluster.read_timeout = Some(READ_TIMEOUT);
+    // Writes are tried again by the loop, which knows whether they are still wanted.
+    cluster.default_retry = false;
+    let client = cluster::client(cluster)?;
     let stop = stop_signal()?;
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
     let mut endpoints = JoinSet::new();
@@ -260,35 +259,7 @@ fn election(namespace: String) -> Election {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     // A hasher of the standard library starts from random keys.
     let random = RandomState::new().build_hasher().finish();
-    Election {
-        namespace,
-        name: "podpolicy".to_owned(),
-        identity: format!("{}_{random:016x}", host.trim()),
-        times: ElectionTimes::default(),
-    }
-}
-
-async fn client(arguments: &Arguments) -> Result<Client> {
-    let options = KubeConfigOptions { context: arguments.context.clone(), ..KubeConfigOptions::default() };
-    let unusable_context = || {
-        let name = arguments.context.as_deref().unwrap_or("current-context");
-        format!("--context {name} cannot be used; `kubectl config get-contexts` lists those that the kubeconfig has")
-    };
-    let mut config = match &arguments.kubeconfig {
-        Some(file) => {
-            let unusable = || format!("--kubeconfig {} cannot be used; give the path of a kubeconfig file", file.display());
-            let kubeconfig = Kubeconfig::read_from(file).with_context(unusable)?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(unusable_context).with_context(unusable)?
-        }
-        None if arguments.context.is_some() => kube::Config::from_kubeconfig(&options).await.with_context(unusable_context)?,
-        None => kube::Config::infer()
-            .await
-            .context("no cluster: set KUBECONFIG, give --kubeconfig FILE, or run in a pod with a ServiceAccount")?,
-    };
-    config.read_timeout = Some(READ_TIMEOUT);
-    // Writes are tried again by the loop, which knows whether they are still wanted.
-    config.default_retry = false;
-    Client::try_from(config).context("the cluster's address or credentials cannot be used")
+    Election { namespace, name: LEASE_NAME.to_owned(), identity: format!("{}_{random:016x}", host.trim()), times: ElectionTimes::default() }
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>> {

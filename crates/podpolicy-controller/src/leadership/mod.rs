@@ -19,6 +19,9 @@ use tokio::{
 use gate::Gate;
 pub(crate) use gate::NotLeading;
 
+/// The name of the operator's Lease.
+pub const LEASE_NAME: &str = "podpolicy";
+
 /// The Lease that decides who leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Election {
