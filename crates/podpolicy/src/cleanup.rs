@@ -10,7 +10,7 @@ use clap::Args;
 use jiff::Timestamp;
 use podpolicy_controller::{CleanUp, CleanedUp, clean_up};
 
-use crate::cluster;
+use crate::cluster::{self, Cluster};
 
 /// No answer takes longer: a page of pods is the longest.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     own_namespace: String,
 
     #[command(flatten)]
-    cluster: cluster::Arguments,
+    cluster: Cluster,
 }
 
 /// Cleans up, and prints what was taken away.

@@ -11,7 +11,7 @@ use kube::{
 
 /// What of the command line names the cluster.
 #[derive(Args, Debug)]
-pub(crate) struct Arguments {
+pub(crate) struct Cluster {
     /// The kubeconfig file [default: $KUBECONFIG, ~/.kube/config, or the ServiceAccount of the pod]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     context: Option<String>,
 }
 
-impl Arguments {
+impl Cluster {
     /// The cluster's address and credentials.
     pub(crate) async fn config(&self) -> Result<Config> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster,
+    cluster::{self, Cluster},
     logging::{self, LogFormat},
 };
 
@@ -105,7 +105,7 @@ pub(crate) struct Arguments {
     log: String,
 
     #[command(flatten)]
-    cluster: cluster::Arguments,
+    cluster: Cluster,
 
     /// The operator's own namespace, in which no ClusterPodPolicy acts
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = "podpolicy-system")]
