@@ -203,6 +203,14 @@ pub enum ConditionType {
     Stalled,
 }
 
+impl PodPolicyStatus {
+    /// The condition of this type, if there is one.
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        let kind = kind.to_string();
+        self.conditions.iter().find(|condition| condition.type_ == kind)
+    }
+}
+
 impl ConditionType {
     /// Every one, in the order in which they are declared.
     pub const ALL: [Self; 6] = [Self::Accepted, Self::Ready, Self::Compliant, Self::Conflicted, Self::Reconciling, Self::Stalled];

@@ -185,10 +185,10 @@ async fn clean_pods(client: &Client, what: &CleanUp, done: &mut CleanedUp) -> Re
 async fn clean_pod(client: &Client, what: &CleanUp, nothing: &Program, mut pod: Pod) -> Result<bool, WriteError> {
     let api: Api<ProjectedPod> = Api::namespaced(client.clone(), &pod.namespace);
     let uid = pod.uid.clone();
+    if what.dry_run {
+        return Ok(true);
+    }
     for _ in 0..ATTEMPTS {
-        if what.dry_run {
-            return Ok(true);
-        }
         match apply::patch_pod(client.clone(), PodPatch::new(&pod, &plan(what, nothing, &pod))).await {
             Ok(_) => return Ok(true),
             Err(WriteError::Gone) => return Ok(false),

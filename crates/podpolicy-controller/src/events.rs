@@ -24,11 +24,11 @@ use kube::{
 };
 use podpolicy_api::{ClusterPodPolicy, ConditionReason, ConditionType, PodPolicy, PodPolicyStatus};
 use podpolicy_engine::{PolicyId, PolicyKind};
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     Election, Metrics,
-    apply::{FIELD_MANAGER, WriteError},
+    apply::{FIELD_MANAGER, WriteError, within},
     leadership::NotLeading,
     metrics::EventResult,
     retry::Pace,
@@ -44,8 +44,6 @@ const WHILE: Duration = Duration::from_mins(10);
 const SERIES: Duration = Duration::from_mins(6);
 /// How many are remembered for that.
 const MOST_REMEMBERED: usize = 1024;
-/// How long the API server may take.
-const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// The API server takes no longer note; names have an end as well.
 const LONGEST_NOTE: usize = 1024;
 const LONGEST_NAME: usize = 253 - 20;
@@ -108,8 +106,7 @@ impl Told {
 }
 
 fn reason(status: &PodPolicyStatus, kind: ConditionType) -> Option<(ConditionReason, &Condition)> {
-    let kind = kind.to_string();
-    let condition = status.conditions.iter().find(|condition| condition.type_ == kind)?;
+    let condition = status.condition(kind)?;
     let reason = ConditionReason::ALL.into_iter().find(|reason| reason.to_string() == condition.reason)?;
     Some((reason, condition))
 }
@@ -219,13 +216,12 @@ struct Desk {
 impl Desk {
     async fn send_all(mut self, mut queue: mpsc::Receiver<(ObjectReference, News)>, metrics: Arc<Metrics>) {
         while let Some((regarding, news)) = queue.recv().await {
-            let result = match timeout(SEND_TIMEOUT, self.send(regarding, news)).await {
-                Ok(Ok(())) => {
+            let result = match self.send(regarding, news).await {
+                Ok(()) => {
                     self.trouble = None;
                     EventResult::Ok
                 }
-                Ok(Err(error)) => self.failed(&error),
-                Err(_) => self.failed(&WriteError::Unavailable(format!("no answer within {} s", SEND_TIMEOUT.as_secs()))),
+                Err(error) => self.failed(&error),
             };
             metrics.event(result);
         }
@@ -244,11 +240,11 @@ impl Desk {
             let series = EventSeries { count, last_observed_time: MicroTime(Timestamp::now()) };
             let name = event.metadata.name.clone().unwrap_or_default();
             let patch = Patch::Merge(serde_json::json!({ "series": series }));
-            api.patch(&name, &PatchParams::default(), &patch).await?;
+            within(api.patch(&name, &PatchParams::default(), &patch)).await?;
             Event { series: Some(series), ..event.clone() }
         } else {
             let event = event(regarding, &news, &self.reporter, Timestamp::now());
-            api.create(&PostParams::default(), &event).await?;
+            within(api.create(&PostParams::default(), &event)).await?;
             event
         };
         self.sent.insert(key, (now, event));

@@ -5,6 +5,7 @@
 
 mod admission;
 mod apply;
+mod beside;
 mod cleanup;
 mod config;
 mod events;

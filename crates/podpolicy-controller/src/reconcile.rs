@@ -16,11 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    Config, Health, Metrics,
-    admission::Admission,
+    Config, Health, Metrics, admission,
     apply::{self, WriteError, Written},
     events::Events,
-    guard::Guard,
+    guard,
     health::HEARTBEAT,
     leadership::Leadership,
     observe::{self, Key, Observation, Observed, What},
@@ -74,11 +73,11 @@ pub async fn run(
     let mut watches = observe::start(&client, &sources, &sender);
     drop(sender);
     // It writes nothing, and followers decide as well.
-    let mut guard = Guard::start(&client, &config.watched);
+    let mut guard = guard::start(&client, &config.watched);
     let mut leadership = Leadership::run_for(&client, config.election.clone());
     // Whatever the rest believes, nothing is written once another may lead.
     let client = leadership.guard(client);
-    let mut admission = Admission::start(&client, &config, leadership.leading(), &metrics);
+    let mut admission = admission::start(&client, &config, leadership.leading(), &metrics);
     let (events, mut telling) = Events::start(&client, config.election.as_ref(), &metrics);
     let mut reconciler = Reconciler::new(client, config, metrics, &sources, events);
     reconciler.world.admission_changed(admission.state());
@@ -91,7 +90,7 @@ pub async fn run(
             guard.send(questions);
         }
         if let Some(program) = reconciler.world.take_new_program() {
-            admission.send(program);
+            admission.send(Some(program));
         }
         let wake = reconciler.next_wake(now);
         tokio::select! {

@@ -374,7 +374,7 @@ fn to_conditions(mut verdicts: Vec<Verdict>, slot: &PolicySlot, now: Timestamp) 
         .into_iter()
         .map(|Verdict { kind, status, reason, message }| {
             let type_ = kind.to_string();
-            let before = slot.status.conditions.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+            let before = slot.status.condition(kind).filter(|condition| condition.status == status);
             // The API server keeps whole seconds.
             let second = || Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
             Condition {

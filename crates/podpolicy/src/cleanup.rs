@@ -1,16 +1,16 @@
 //! `podpolicy cleanup`: takes away what an operator leaves behind when it is uninstalled.
 
-use std::{
-    io::{ErrorKind, Write as _, stdout},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use podpolicy_controller::{CleanUp, CleanedUp, clean_up};
 
-use crate::cluster::{self, Cluster};
+use crate::{
+    cluster::{self, Cluster},
+    output,
+};
 
 /// No answer takes longer: a page of pods is the longest.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
@@ -47,10 +47,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let dry_run = arguments.dry_run;
     let done = runtime.block_on(clean(arguments))?;
-    match stdout().write_all(report(&done, dry_run).as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error).context("cannot write to stdout"),
-        Ok(()) | Err(_) => {}
-    }
+    output::print(&report(&done, dry_run))?;
     warn(&done);
     match done.failures.len() {
         0 => Ok(()),

@@ -1,12 +1,7 @@
 //! `podpolicy compile`: prints the MutatingAdmissionPolicy objects of policies in files, for clusters without the operator. It asks no
 //! cluster.
 
-use std::{
-    collections::HashMap,
-    io::{ErrorKind, Write as _, stdout},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -14,7 +9,10 @@ use podpolicy_admission::cel::{self, Compilation, Covers, Omission};
 use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
 use podpolicy_engine::{Exec, NamespaceFacts, Policy, PolicyKind, Program, Settings};
 
-use crate::policy_files::{self, PolicyFiles};
+use crate::{
+    output,
+    policy_files::{self, PolicyFiles},
+};
 
 /// What of the command line it reads.
 #[derive(Args, Debug)]
@@ -52,10 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     warn(notes.into_iter().chain(omissions.iter().map(left_out)));
-    match stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    output::print(&text)
 }
 
 fn program(files: PolicyFiles, excluded_namespaces: &[String], protected_keys: &[String]) -> Program {

@@ -6,6 +6,7 @@ mod cluster;
 mod compile;
 mod crd;
 mod logging;
+mod output;
 mod policy_files;
 mod run;
 mod schema;

@@ -24,12 +24,9 @@ use kube::Client;
 use podpolicy_admission::webhook::Observer;
 use podpolicy_api::AdmissionBackend;
 use podpolicy_engine::Program;
-use tokio::{
-    sync::watch,
-    task::{JoinError, JoinSet},
-};
+use tokio::{sync::watch, task::JoinSet};
 
-use crate::{Config, Metrics, config::AdmissionMode};
+use crate::{Config, Metrics, beside::Beside, config::AdmissionMode};
 
 use serving::Serving;
 use standing::Standings;
@@ -46,56 +43,31 @@ const ASK_AGAIN: Duration = Duration::from_mins(5);
 /// How long to wait before an API server that did not answer is asked again.
 const ASK_SOON: Duration = Duration::from_secs(5);
 
-/// The tasks that give pods their settings when they are created. They end when this is dropped.
-pub(crate) struct Admission {
-    programs: watch::Sender<Option<Arc<Program>>>,
-    states: watch::Receiver<Arc<AdmissionState>>,
-    tasks: JoinSet<()>,
-}
-
-impl Admission {
-    /// `leading` says whether this operator may write.
-    pub(crate) fn start(client: &Client, config: &Config, leading: watch::Receiver<bool>, metrics: &Arc<Metrics>) -> Self {
-        let (programs, received) = watch::channel(None);
-        let first = match config.admission {
-            AdmissionMode::None => AdmissionState::Off,
-            AdmissionMode::Auto | AdmissionMode::Native | AdmissionMode::Webhook => AdmissionState::Starting,
-        };
-        let (sender, states) = watch::channel(Arc::new(first));
-        let (name, scope) = (config.webhook_name(), scope::Scope::of(&config.watched));
-        let mut tasks = JoinSet::new();
-        let (told, serving) = watch::channel(Serving::default());
-        if let Some(options) = config.webhook.clone() {
-            let need = serving::Need { mode: config.admission, client: client.clone(), configuration: name.clone() };
-            let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(metrics);
-            tasks.spawn(serving::keep(need, options, received.clone(), observer, told));
-        }
-        let webhook = Webhook { options: config.webhook.clone(), name };
-        let context = Context { client: client.clone(), webhook, serving, scope, programs: received, states: sender };
-        tasks.spawn(run(config.admission, leading, context));
-        Self { programs, states, tasks }
+/// Starts the tasks that give pods their settings when they are created: programs go in. `leading` says whether this operator may write.
+pub(crate) fn start(
+    client: &Client,
+    config: &Config,
+    leading: watch::Receiver<bool>,
+    metrics: &Arc<Metrics>,
+) -> Beside<Option<Arc<Program>>, AdmissionState> {
+    let (inputs, received) = watch::channel(None);
+    let first = match config.admission {
+        AdmissionMode::None => AdmissionState::Off,
+        AdmissionMode::Auto | AdmissionMode::Native | AdmissionMode::Webhook => AdmissionState::Starting,
+    };
+    let (sender, states) = watch::channel(Arc::new(first));
+    let (name, scope) = (config.webhook_name(), scope::Scope::of(&config.watched));
+    let mut tasks = JoinSet::new();
+    let (told, serving) = watch::channel(Serving::default());
+    if let Some(options) = config.webhook.clone() {
+        let need = serving::Need { mode: config.admission, client: client.clone(), configuration: name.clone() };
+        let observer: Arc<dyn Observer> = Arc::<Metrics>::clone(metrics);
+        tasks.spawn(serving::keep(need, options, received.clone(), observer, told));
     }
-
-    /// Passes on a program that was made anew.
-    pub(crate) fn send(&self, program: Arc<Program>) {
-        self.programs.send_replace(Some(program));
-    }
-
-    /// The state now.
-    pub(crate) fn state(&mut self) -> Arc<AdmissionState> {
-        Arc::clone(&self.states.borrow_and_update())
-    }
-
-    /// Waits until the state is another, or a task panicked.
-    pub(crate) async fn changed(&mut self) -> Result<(), JoinError> {
-        loop {
-            tokio::select! {
-                Ok(()) = self.states.changed() => return Ok(()),
-                Some(ended) = self.tasks.join_next() => ended?,
-                else => std::future::pending::<()>().await,
-            }
-        }
-    }
+    let webhook = Webhook { options: config.webhook.clone(), name };
+    let context = Context { client: client.clone(), webhook, serving, scope, programs: received, states: sender };
+    tasks.spawn(run(config.admission, leading, context));
+    Beside { inputs, states, tasks }
 }
 
 /// What every backend works with.

@@ -24,12 +24,9 @@ use kube::{
     },
 };
 use podpolicy_engine::PolicyId;
-use tokio::{
-    sync::watch,
-    task::{JoinError, JoinSet},
-};
+use tokio::{sync::watch, task::JoinSet};
 
-use crate::{Watched, apply::WriteError};
+use crate::{Watched, apply::WriteError, beside::Beside};
 
 use found::{Found, NAME};
 use question::Answer;
@@ -50,43 +47,13 @@ pub(crate) struct Questions {
     pub(crate) seen: u64,
 }
 
-/// The task that looks. It ends when this is dropped.
-pub(crate) struct Guard {
-    questions: watch::Sender<Questions>,
-    states: watch::Receiver<Arc<GuardState>>,
-    task: JoinSet<()>,
-}
-
-impl Guard {
-    /// `client` is one that may ask while another operator leads.
-    pub(crate) fn start(client: &Client, watched: &Watched) -> Self {
-        let (questions, received) = watch::channel(Questions::default());
-        let (sender, states) = watch::channel(Arc::new(GuardState::Asking));
-        let mut task = JoinSet::new();
-        task.spawn(run(Watch::new(client.clone(), watched.clone(), Instant::now()), received, sender));
-        Self { questions, states, task }
-    }
-
-    /// Passes on that other policies have commands, or other commands.
-    pub(crate) fn send(&self, questions: Questions) {
-        self.questions.send_replace(questions);
-    }
-
-    /// The state now.
-    pub(crate) fn state(&mut self) -> Arc<GuardState> {
-        Arc::clone(&self.states.borrow_and_update())
-    }
-
-    /// Waits until the state is another, or the task panicked.
-    pub(crate) async fn changed(&mut self) -> Result<(), JoinError> {
-        loop {
-            tokio::select! {
-                Ok(()) = self.states.changed() => return Ok(()),
-                Some(ended) = self.task.join_next() => ended?,
-                else => std::future::pending::<()>().await,
-            }
-        }
-    }
+/// Starts the task that looks: what policies have commands goes in. `client` is one that may ask while another operator leads.
+pub(crate) fn start(client: &Client, watched: &Watched) -> Beside<Questions, GuardState> {
+    let (inputs, received) = watch::channel(Questions::default());
+    let (sender, states) = watch::channel(Arc::new(GuardState::Asking));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(run(Watch::new(client.clone(), watched.clone(), Instant::now()), received, sender));
+    Beside { inputs, states, tasks }
 }
 
 async fn run(mut watch: Watch, mut questions: watch::Receiver<Questions>, states: watch::Sender<Arc<GuardState>>) {

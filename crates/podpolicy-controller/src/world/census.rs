@@ -57,8 +57,7 @@ impl Readiness {
     }
 
     fn of(slot: &PolicySlot) -> Self {
-        let ready = ConditionType::Ready.to_string();
-        match slot.status.conditions.iter().find(|condition| condition.type_ == ready).map(|condition| condition.status.as_str()) {
+        match slot.status.condition(ConditionType::Ready).map(|condition| condition.status.as_str()) {
             Some("True") => Self::True,
             Some("False") => Self::False,
             Some(_) | None => Self::Unknown,
