@@ -54,11 +54,11 @@ where
         seen
     }
 
-    /// Waits until the newest version is the one that the API server calls so.
+    /// Waits until the version that the API server calls so has come, and with it all before: others may have come since.
     pub async fn reaches(&self, resource_version: &str) -> anyhow::Result<()> {
         eventually(&format!("the history to reach version {resource_version}"), DEADLINE, async || {
-            let last = self.map(|object| object.meta().resource_version.clone()).pop().flatten();
-            Ok(Seen::when(last.as_deref() == Some(resource_version), last))
+            let versions = self.map(|object| object.meta().resource_version.clone());
+            Ok(Seen::when(versions.iter().flatten().any(|version| version == resource_version), versions))
         })
         .await
     }
