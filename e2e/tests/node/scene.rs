@@ -121,13 +121,24 @@ impl Drop for Scene {
     /// Shows what is there when the test has not come to its end.
     fn drop(&mut self) {
         if self.namespace.is_some() {
-            let shown = self.kubectl(&["get", "pods,events", "--output=wide"]);
+            let shown = self.kubectl(&["get", "pods,events", "--output=wide"]).map(|shown| beginning(&shown));
             #[expect(clippy::print_stderr, reason = "the test runner keeps it for tests that fail")]
             {
                 eprintln!("--- namespace {}\n{}", self.name, shown.unwrap_or_else(|error| format!("{error:#}")));
             }
         }
     }
+}
+
+/// So much of a text that the reason for which it is shown is not lost behind it.
+fn beginning(text: &str) -> String {
+    const LINES: usize = 60;
+    let mut lines: Vec<_> = text.lines().take(LINES).map(str::to_owned).collect();
+    let more = text.lines().count() - lines.len();
+    if more > 0 {
+        lines.push(format!("and {more} more lines"));
+    }
+    lines.join("\n")
 }
 
 /// Whether a pod serves.

@@ -21,14 +21,14 @@ use crate::scene::Scene;
 /// So many that the leader is seen to be at work when it goes.
 const PODS: usize = 400;
 
-/// How the leader goes.
+/// How the leader, which was stopped in the middle of its work, goes.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// Its pod is deleted, without a grace period.
     Deleted,
     /// Its process is killed, and kubelet starts it again in its pod.
     Killed,
-    /// Its process is stopped, and goes on when another has taken over.
+    /// Its process stays stopped, and goes on when another has taken over.
     Stopped,
 }
 
@@ -70,9 +70,11 @@ async fn take_over(scene: &Scene, round: &str, end: End) -> anyhow::Result<()> {
     });
     scene.apply(&policy).await?;
     eventually("some pods to be written", DEADLINE, async || Ok(Seen::when(labelled(scene, round).await? > 0, ()))).await?;
-    go(scene, end, &pod, process).await?;
+    // Stopped at once, however it goes: it would write all pods while the API server and kubelet see to its end.
+    process.pause()?;
     let written = labelled(scene, round).await?;
-    anyhow::ensure!(written < PODS, "the leader went too late: all {PODS} pods were written");
+    anyhow::ensure!(written < PODS, "the leader was stopped too late: all {PODS} pods were written");
+    go(scene, end, &pod, process).await?;
 
     let next = installation::leader(&scene.client, Some(&leader)).await?;
     eventually("all pods to be written", DEADLINE, async || {
@@ -136,6 +138,6 @@ async fn go(scene: &Scene, end: End, pod: &str, process: Process) -> anyhow::Res
             eventually("its process to end", DEADLINE, async || Ok(Seen::when(!process.is_alive(), "it runs"))).await
         }
         End::Killed => process.kill(),
-        End::Stopped => process.pause(),
+        End::Stopped => Ok(()),
     }
 }
