@@ -238,7 +238,8 @@ pub enum ConditionReason {
     /// Ready, Compliant, Reconciling: writes to pods are under way. Ready, Reconciling: pods are not yet created with the settings of
     /// the present spec.
     Progressing,
-    /// Ready, Compliant, Stalled: fields of some pods were refused.
+    /// Ready, Compliant, Stalled: fields of some pods were refused. Ready, Stalled: no pod is selected yet, and those that come will lack
+    /// fields that no pod gets.
     Refused,
     /// Ready, Compliant, Reconciling: writes to pods, or of what gives pods their settings when they are created, fail and are tried
     /// again.

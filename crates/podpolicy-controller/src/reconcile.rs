@@ -326,10 +326,12 @@ impl Reconciler {
             } else {
                 let at_creation = self.world.at_creation(slot);
                 let exec_checked = self.world.exec_checked(slot);
+                let refused_everywhere = self.world.refused_everywhere(slot);
                 let around = status::Around {
                     blindness: blindness.as_deref(),
                     at_creation: at_creation.as_ref(),
                     exec_checked: exec_checked.as_ref(),
+                    refused_everywhere: &refused_everywhere,
                 };
                 status::of(slot, pods, around, time)
             };

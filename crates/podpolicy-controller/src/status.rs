@@ -52,6 +52,8 @@ pub(crate) struct Around<'a> {
     pub(crate) at_creation: Option<&'a AtCreation>,
     /// Which guard has checked who wrote the policy's commands.
     pub(crate) exec_checked: Option<&'a ExecChecked>,
+    /// What of the policy no pod gets.
+    pub(crate) refused_everywhere: &'a [podpolicy_engine::Finding],
 }
 
 /// The status of a policy whose pods stand like this.
@@ -61,7 +63,11 @@ pub(crate) fn of<'a>(
     around: Around<'_>,
     now: Timestamp,
 ) -> PodPolicyStatus {
-    let tally = Tally::count(slot.policy.id(), pods);
+    let mut tally = Tally::count(slot.policy.id(), pods);
+    if tally.counts.matched == 0 {
+        // No pod says so.
+        tally.foresee(around.refused_everywhere);
+    }
     PodPolicyStatus {
         observed_generation: slot.generation,
         conditions: to_conditions(verdicts(slot, &tally, around), slot, now),
@@ -168,6 +174,14 @@ impl Tally {
         });
     }
 
+    /// What pods will not get once there are any.
+    fn foresee(&mut self, refused: &[podpolicy_engine::Finding]) {
+        for podpolicy_engine::Finding { reason, field, refused, message } in refused {
+            let sighting = || Sighting { pods: 0, refused: *refused, example: String::new(), message: message.clone() };
+            self.findings.entry((*reason, field.to_string())).or_insert_with(sighting);
+        }
+    }
+
     fn into_findings(self, at_creation: Option<&AtCreation>) -> Vec<Finding> {
         let mut findings: Vec<_> = self
             .findings
@@ -240,6 +254,10 @@ fn readiness(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Vec<Verdic
     }
     if tally.with_refusals > 0 {
         let message = format!("fields of {} of {} pods are refused; {}", tally.with_refusals, counts.matched, tally.first_refusal());
+        return stalled(ConditionReason::Refused, message);
+    }
+    if counts.matched == 0 && !around.refused_everywhere.is_empty() {
+        let message = format!("the policy selects no pod; those that come will lack what is refused; {}", tally.first_refusal());
         return stalled(ConditionReason::Refused, message);
     }
     let message = match (counts.matched, counts.outdated) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Creation, NamespaceFacts, Outcome, Place, Pod, Policy, PolicyKind, Remaining, Selector, Settings, creation, decide,
+    Creation, Finding, NamespaceFacts, Outcome, Place, Pod, Policy, PolicyKind, Remaining, Selector, Settings, creation, decide,
     index::SelectorIndex, residue,
 };
 
@@ -66,6 +66,11 @@ impl Program {
     /// What is left to decide about pods that are created in a place, once everything but the pod is known.
     pub fn residue<'a>(&'a self, place: Place<'a>) -> Vec<Remaining<'a>> {
         residue::residue(self, place)
+    }
+
+    /// What of a policy no pod gets, wherever it is. Containers are named as the policy's rules name them.
+    pub fn refused_everywhere(&self, policy: &Policy) -> Vec<Finding> {
+        residue::refused_everywhere(self, policy)
     }
 
     /// The labels of a namespace; none where they are not known.

@@ -3,7 +3,7 @@
 
 use podpolicy_api::{APPLIED_ANNOTATION, FindingReason, GROUP, LifecycleHandler, Port, Precedence, Probe};
 
-use crate::{Container, Exec, HookKind, NamespaceFacts, Policy, PolicyKind, Reader, Settings};
+use crate::{Container, Exec, Field, Finding, HookKind, NamespaceFacts, Policy, PolicyKind, Reader, Settings};
 
 /// Keys that controllers put on the pods they make.
 const GENERATED_KEYS: [&str; 6] =
@@ -19,6 +19,11 @@ pub(crate) struct Refusal {
 impl Refusal {
     fn new(reason: FindingReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+
+    /// What a user reads of it.
+    pub(crate) fn finding(self, field: Field) -> Finding {
+        Finding { reason: self.reason, field, refused: true, message: self.message }
     }
 }
 

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use podpolicy_api::{ContainerRule, LifecycleHandler, Port, Precedence, Probe};
+use podpolicy_api::{ContainerRule, LifecycleHandler, PolicyRules, Port, Precedence, Probe};
 
 use crate::{
-    HookKind, NamespaceFacts, Policy, ProbeKind, Program, Selector,
+    Field, Finding, HookKind, NamespaceFacts, Policy, ProbeKind, Program, Selector,
     metadata::LARGEST_ANNOTATION_AT_CREATION,
     policy::{rule_hook, rule_probe},
     probe::{defaulted_hook, stored},
@@ -157,6 +157,28 @@ fn remaining<'a>(
         probes: policy.container_rules().iter().flat_map(|rule| probes(policy, rule)).collect(),
         hooks: policy.container_rules().iter().flat_map(|rule| hooks(policy, rule)).collect(),
     }
+}
+
+/// What of a policy no pod gets, wherever it is.
+pub(crate) fn refused_everywhere(program: &Program, policy: &Policy) -> Vec<Finding> {
+    let PolicyRules { labels, annotations, .. } = policy.rules();
+    let key = |key: &String, field: fn(String) -> Field| {
+        refusal::protected_key(key, program.settings()).map(|refusal| refusal.finding(field(key.clone())))
+    };
+    let mut findings: Vec<_> = labels.keys().filter_map(|name| key(name, Field::Label)).collect();
+    findings.extend(annotations.keys().filter_map(|name| key(name, Field::Annotation)));
+    for rule in policy.container_rules() {
+        let container = rule.names.join(",");
+        findings.extend(ProbeKind::ALL.into_iter().filter_map(|kind| {
+            let refusal = refusal::probe_in_any(rule_probe(rule, kind)?, policy)?;
+            Some(refusal.finding(Field::Probe { container: container.clone(), kind }))
+        }));
+        findings.extend(HookKind::ALL.into_iter().filter_map(|kind| {
+            let refusal = refusal::hook_in_any(rule_hook(rule, kind)?, policy)?;
+            Some(refusal.finding(Field::Hook { container: container.clone(), kind }))
+        }));
+    }
+    findings
 }
 
 fn probes<'a>(policy: &Policy, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingProbe<'a>> {

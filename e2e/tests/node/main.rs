@@ -3,6 +3,7 @@
 //! `just e2e` runs these: they need root, or a cluster that is named.
 
 mod access;
+mod commands;
 mod containers;
 mod harness;
 mod hooks;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use podpolicy_api::PodPolicy;
-use podpolicy_e2e::policies::{condition, verdict};
+use podpolicy_api::{PodPolicy, PodPolicyStatus};
+use podpolicy_e2e::policies::{self, condition, verdict};
 use podpolicy_e2e::tap::Disturbance;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::{History, Stage};
@@ -67,6 +67,37 @@ async fn policy_that_selects_nothing_is_ready_and_says_so() -> anyhow::Result<()
     assert_eq!(verdict(&status, "Compliant"), "True NoPods");
     assert_eq!(verdict(&status, "Conflicted"), "False NoConflict");
     assert_eq!(condition(&status, "Ready").unwrap().message, "in force; the policy selects no pod");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_pod_will_get_is_told_before_there_is_one() -> anyhow::Result<()> {
+    let stage = Stage::set("foreseen").await?;
+    let _operator = stage.operator().await?;
+    let spec = "{
+        selector: { matchLabels: { app: web } },
+        labels: { team: shop, example.k8s.io/zone: a },
+        containers: [{ livenessProbe: { exec: { command: ['true'] } }, readinessProbe: { httpGet: { port: 80, host: example.com } } }],
+    }";
+    stage.policy("standard", spec).await?;
+    let refused = |status: &PodPolicyStatus| verdict(status, "Ready") == "False Refused";
+    let status = policies::status(&stage.policies, "standard", "refused", refused).await?;
+    let found: Vec<_> = status.findings.iter().map(|found| (found.reason.to_string(), found.field.as_str(), found.pods)).collect();
+    let expected = [
+        ("ProtectedKey", "labels[example.k8s.io/zone]"),
+        ("HostNotAllowed", "containers[*].readinessProbe"),
+        ("ExecNotAllowed", "containers[*].livenessProbe"),
+    ];
+    assert_eq!(found, expected.map(|(reason, field)| (reason.to_owned(), field, 0)));
+    assert_eq!(verdict(&status, "Stalled"), "True Refused");
+    let message = &condition(&status, "Ready").unwrap().message;
+    assert!(message.contains("selects no pod") && message.contains("labels[example.k8s.io/zone]"), "{message}");
+
+    // From then on pods say it.
+    stage.create_pod("web", &[("app", "web")]).await?;
+    let status = policies::status(&stage.policies, "standard", "seen on a pod", |status| !status.findings.iter().any(|f| f.pods == 0)).await?;
+    let found: Vec<_> = status.findings.iter().map(|found| (found.field.as_str(), found.pods)).collect();
+    assert_eq!(found, expected.map(|(_, field)| (field.replace('*', "web"), 1)).each_ref().map(|(field, pods)| (field.as_str(), *pods)));
     Ok(())
 }
 

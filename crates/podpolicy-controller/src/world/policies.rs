@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use podpolicy_api::{AdmissionBackend, ExecChecked, PodPolicyStatus};
-use podpolicy_engine::{Exec, Policy, PolicyId, PolicyKind};
+use podpolicy_engine::{Exec, Finding, Policy, PolicyId, PolicyKind};
 
 use super::{PodSlot, World};
 use crate::{
@@ -184,6 +184,11 @@ impl World {
     /// How a policy stands at creation; nothing where pods are given nothing then.
     pub(crate) fn at_creation(&self, slot: &PolicySlot) -> Option<AtCreation> {
         Some(self.admission.of(&slot.policy)?.or_as_before(slot.status.admission.as_ref(), slot.generation))
+    }
+
+    /// What of a policy no pod gets.
+    pub(crate) fn refused_everywhere(&self, slot: &PolicySlot) -> Vec<Finding> {
+        self.program.refused_everywhere(&slot.policy)
     }
 }
 
