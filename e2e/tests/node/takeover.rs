@@ -30,6 +30,8 @@ enum End {
     Killed,
     /// Its process stays stopped, and goes on when another has taken over.
     Stopped,
+    /// The Deployment replaces all replicas, as with a new version; the leader is not stopped for it.
+    Replaced,
 }
 
 #[tokio::test]
@@ -38,7 +40,7 @@ async fn when_the_leader_goes_another_takes_over_and_no_pod_is_written_twice() -
     for number in 0..PODS {
         scene.pods.create(&PostParams::default(), &waiting(number)).await?;
     }
-    for (round, end) in [End::Deleted, End::Killed, End::Stopped].into_iter().enumerate() {
+    for (round, end) in [End::Deleted, End::Killed, End::Stopped, End::Replaced].into_iter().enumerate() {
         let context = || format!("{end:?}");
         take_over(&scene, &format!("round-{round}"), end).await.with_context(context)?;
     }
@@ -70,10 +72,12 @@ async fn take_over(scene: &Scene, round: &str, end: End) -> anyhow::Result<()> {
     });
     scene.apply(&policy).await?;
     eventually("some pods to be written", DEADLINE, async || Ok(Seen::when(labelled(scene, round).await? > 0, ()))).await?;
-    // Stopped at once, however it goes: it would write all pods while the API server and kubelet see to its end.
-    process.pause()?;
-    let written = labelled(scene, round).await?;
-    anyhow::ensure!(written < PODS, "the leader was stopped too late: all {PODS} pods were written");
+    if !matches!(end, End::Replaced) {
+        // Stopped at once, however it goes: it would write all pods while the API server and kubelet see to its end.
+        process.pause()?;
+        let written = labelled(scene, round).await?;
+        anyhow::ensure!(written < PODS, "the leader was stopped too late: all {PODS} pods were written");
+    }
     go(scene, end, &pod, process).await?;
 
     let next = installation::leader(&scene.client, Some(&leader)).await?;
@@ -102,6 +106,16 @@ async fn take_over(scene: &Scene, round: &str, end: End) -> anyhow::Result<()> {
     .await?;
     let twice: Vec<_> = writes.iter().filter(|(_, count)| **count != 1).collect();
     assert!(twice.is_empty(), "led by {leader} and then by {next}: {twice:?}");
+    if let End::Replaced = end {
+        // What earlier operators recorded is read by the new ones: they take it back, and nothing else.
+        scene.policies.delete(round, &DeleteParams::default()).await?;
+        eventually("the label to be taken back", DEADLINE, async || {
+            let count = labelled(scene, round).await?;
+            Ok(Seen::when(count == 0, count))
+        })
+        .await?;
+        anyhow::ensure!(labelled(scene, "round-0").await? == PODS, "labels of other policies are gone");
+    }
     Ok(())
 }
 
@@ -139,5 +153,10 @@ async fn go(scene: &Scene, end: End, pod: &str, process: Process) -> anyhow::Res
         }
         End::Killed => process.kill(),
         End::Stopped => Ok(()),
+        End::Replaced => {
+            let installation = installation::shared().await;
+            installation.kubectl(&["rollout", "restart", "deployment/podpolicy", "--namespace", NAMESPACE]).await?;
+            installation.rolled_out().await
+        }
     }
 }
