@@ -263,19 +263,43 @@ async fn rights_on_admission_policies_are_missed_by_name_until_they_are_granted(
 }
 
 #[tokio::test]
+async fn each_right_to_see_is_missed_by_verb_and_resource_when_it_is_gone() -> anyhow::Result<()> {
+    let scene = Scene::set().await?;
+    let seen = readable()?;
+    anyhow::ensure!(seen.len() > 15, "the manifest lets the operator see little: {seen:?}");
+    // The guard is looked at for policies with commands.
+    apply(&scene.client, scene.namespace.name(), COMMANDS).await?;
+    for (resource, verb) in seen.iter().flat_map(|resource| ["list", "watch"].map(|verb| (resource, verb))) {
+        scene.log.forget();
+        scene.grant(&[(verb, resource)]).await?;
+        scene.is_denied(verb, resource).await?;
+        let operator = scene.native_operator().await?;
+        let group = resource.split_once('.').map_or("", |(_, group)| group);
+        let plural = resource.split('.').next().unwrap_or_default();
+        eventually(&format!("the log to name {verb} and {resource}"), DEADLINE, async || {
+            let log = scene.log();
+            let ours = log.contains(&format!("may not {verb} {plural}"));
+            let servers = log.contains(&format!("cannot {verb} resource \\\"{plural}\\\" in API group \\\"{group}\\\""));
+            Ok(Seen::when(ours || servers || log.contains(&format!("cannot {verb} resource \"{plural}\" in API group \"{group}\"")), log))
+        })
+        .await?;
+        operator.stop().await?;
+    }
+    scene.grant(&[]).await?;
+    let operator = scene.native_operator().await?;
+    scene.cluster_is_in_force().await?;
+    scene.no_admission_policies().await?;
+    operator.stop().await
+}
+
+#[tokio::test]
 async fn guard_that_cannot_be_read_is_missed_by_name_until_it_can() -> anyhow::Result<()> {
     let scene = Scene::set().await?;
     let guard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/guard");
     for file in ["validating_admission_policy.yaml", "validating_admission_policy_binding.yaml"] {
         apply(&scene.client, "default", &fs::read_to_string(guard.join(file))?).await?;
     }
-    let policy = "
-        apiVersion: podpolicy.dev/v1alpha1
-        kind: PodPolicy
-        metadata: { name: own }
-        spec: { selector: {}, labels: { team: shop }, containers: [{ lifecycle: { preStop: { exec: { command: [drain] } } } }] }
-    ";
-    apply(&scene.client, scene.namespace.name(), policy).await?;
+    apply(&scene.client, scene.namespace.name(), COMMANDS).await?;
     for resource in ["validatingadmissionpolicies", "validatingadmissionpolicybindings"] {
         let operator = scene.operator_without(&[("get", &format!("{resource}.admissionregistration.k8s.io"))]).await?;
         scene
@@ -298,6 +322,14 @@ async fn guard_that_cannot_be_read_is_missed_by_name_until_it_can() -> anyhow::R
     }
     Ok(())
 }
+
+/// A policy that runs a command.
+const COMMANDS: &str = "
+    apiVersion: podpolicy.dev/v1alpha1
+    kind: PodPolicy
+    metadata: { name: own }
+    spec: { selector: {}, labels: { team: shop }, containers: [{ lifecycle: { preStop: { exec: { command: [drain] } } } }] }
+";
 
 /// The control plane for as long as one test has it to itself, with a namespace, a pod, a policy of each kind, and a user for the operator.
 struct Scene {
@@ -533,6 +565,15 @@ impl Scene {
     }
 }
 
+/// What the manifest lets the operator list and watch, as messages have it.
+fn readable() -> anyhow::Result<Vec<String>> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/rbac/role.yaml");
+    let rules = one_by_one(&objects::yaml(&fs::read_to_string(&manifest)?));
+    let is_readable = |rule: &&PolicyRule| rule.verbs.iter().any(|verb| verb == "watch");
+    // The configuration of the webhook is of no interest to an operator without one.
+    Ok(rules.iter().filter(is_readable).map(name_of).filter(|name| !name.starts_with("mutatingwebhookconfigurations")).collect())
+}
+
 /// The rules of a role, one for each resource.
 fn one_by_one(role: &ClusterRole) -> Vec<PolicyRule> {
     let rules = role.rules.iter().flatten();
@@ -567,6 +608,11 @@ impl Log {
         let filter = tracing_subscriber::EnvFilter::new("podpolicy_controller=info");
         let collector = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || writer.clone()).finish();
         (log, tracing::subscriber::set_default(collector))
+    }
+
+    /// Begins anew.
+    fn forget(&self) {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn text(&self) -> String {

@@ -95,7 +95,8 @@ async fn what_no_pod_will_get_is_told_before_there_is_one() -> anyhow::Result<()
 
     // From then on pods say it.
     stage.create_pod("web", &[("app", "web")]).await?;
-    let status = policies::status(&stage.policies, "standard", "seen on a pod", |status| !status.findings.iter().any(|f| f.pods == 0)).await?;
+    let status =
+        policies::status(&stage.policies, "standard", "seen on a pod", |status| !status.findings.iter().any(|f| f.pods == 0)).await?;
     let found: Vec<_> = status.findings.iter().map(|found| (found.field.as_str(), found.pods)).collect();
     assert_eq!(found, expected.map(|(_, field)| (field.replace('*', "web"), 1)).each_ref().map(|(field, pods)| (field.as_str(), *pods)));
     Ok(())

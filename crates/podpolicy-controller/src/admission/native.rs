@@ -2,6 +2,7 @@
 //! write -> probe -> tell. Between two changes it asks nothing but now and then what is in force.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -61,7 +62,7 @@ pub(super) async fn run(ctx: &mut Context) {
             }
             () = tokio::time::sleep_until(native.next_wake(Instant::now()).into()) => {}
         }
-        if native.watching == Some(Problem::NotServed) {
+        if native.watching.values().any(|problem| *problem == Problem::NotServed) {
             tokio::time::sleep(NOT_SERVED_WAIT).await;
             return;
         }
@@ -76,8 +77,8 @@ struct Native {
     compiled: Arc<Compiled>,
     force: Force,
     failures: Failures,
-    /// Why the objects cannot be watched.
-    watching: Option<Problem>,
+    /// Why objects cannot be watched, by the plural of their resource.
+    watching: BTreeMap<&'static str, Problem>,
     /// Why nobody can tell what is in force.
     probing: Option<Problem>,
     compile_at: Option<Instant>,
@@ -98,7 +99,7 @@ impl Native {
             compiled: Arc::default(),
             force: Force::default(),
             failures: Failures::default(),
-            watching: None,
+            watching: BTreeMap::new(),
             probing: None,
             compile_at: None,
             compiling_takes: Duration::ZERO,
@@ -114,19 +115,21 @@ impl Native {
     }
 
     fn observe(&mut self, seen: Seen) {
+        let plural = seen.plural();
         let problem = match self.objects.observe(seen) {
             Ok(()) => None,
             Err(Failure::NotServed) => Some(Problem::NotServed),
-            Err(Failure::Forbidden { verb }) => {
-                Some(Problem::Forbidden(format!("the operator may not {verb} mutatingadmissionpolicies or their bindings")))
-            }
-            Err(Failure::Other(error)) => Some(Problem::Failing(format!("cannot watch MutatingAdmissionPolicy objects: {error}"))),
+            Err(Failure::Forbidden { verb }) => Some(Problem::Forbidden(format!("the operator may not {verb} {plural}"))),
+            Err(Failure::Other(error)) => Some(Problem::Failing(format!("cannot watch {plural}: {error}"))),
         };
-        if problem != self.watching {
-            if let Some(problem) = &problem {
-                tracing::warn!("{problem}");
+        if problem.as_ref() != self.watching.get(plural) {
+            match problem {
+                Some(problem) => {
+                    tracing::warn!("{problem}");
+                    self.watching.insert(plural, problem);
+                }
+                None => _ = self.watching.remove(plural),
             }
-            self.watching = problem;
             self.has_news = true;
         }
     }
@@ -152,7 +155,7 @@ impl Native {
             }
         }
         std::mem::take(&mut self.has_news).then(|| {
-            let problem = self.watching.as_ref().or(self.probing.as_ref());
+            let problem = self.watching.values().next().or(self.probing.as_ref());
             AdmissionState::On(self.force.standings(&self.compiled, &self.failures, problem))
         })
     }

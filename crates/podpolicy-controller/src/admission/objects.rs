@@ -106,18 +106,33 @@ struct Stored {
 pub(super) enum Seen {
     Policy(Event<MutatingAdmissionPolicy>),
     Binding(Event<MutatingAdmissionPolicyBinding>),
-    Failing(Failure),
+    /// Of the resource with this plural.
+    Failing(&'static str, Failure),
 }
+
+impl Seen {
+    /// The plural of the resource that was watched.
+    pub(super) fn plural(&self) -> &'static str {
+        match self {
+            Self::Policy(_) => POLICIES,
+            Self::Binding(_) => BINDINGS,
+            Self::Failing(plural, _) => plural,
+        }
+    }
+}
+
+const POLICIES: &str = "mutatingadmissionpolicies";
+const BINDINGS: &str = "mutatingadmissionpolicybindings";
 
 /// Watches the objects that carry the operator's label.
 pub(super) fn watch(client: &Client) -> impl Stream<Item = Seen> + Send + use<> {
-    let policies = watcher(Api::all(client.clone()), owned()).default_backoff().map(seen(Seen::Policy));
-    let bindings = watcher(Api::all(client.clone()), owned()).default_backoff().map(seen(Seen::Binding));
+    let policies = watcher(Api::all(client.clone()), owned()).default_backoff().map(seen(POLICIES, Seen::Policy));
+    let bindings = watcher(Api::all(client.clone()), owned()).default_backoff().map(seen(BINDINGS, Seen::Binding));
     stream::select(policies, bindings)
 }
 
-fn seen<K>(wrap: fn(Event<K>) -> Seen) -> impl Fn(Result<Event<K>, watcher::Error>) -> Seen {
-    move |event| event.map_or_else(|error| Seen::Failing(failure(&error)), wrap)
+fn seen<K>(plural: &'static str, wrap: fn(Event<K>) -> Seen) -> impl Fn(Result<Event<K>, watcher::Error>) -> Seen {
+    move |event| event.map_or_else(|error| Seen::Failing(plural, failure(&error)), wrap)
 }
 
 fn owned() -> watcher::Config {
@@ -136,7 +151,7 @@ impl Objects {
         match seen {
             Seen::Policy(event) => policies.observe(event, scope, made_of),
             Seen::Binding(event) => bindings.observe(event, scope, made_of),
-            Seen::Failing(failure) => return Err(failure),
+            Seen::Failing(_, failure) => return Err(failure),
         }
         Ok(())
     }

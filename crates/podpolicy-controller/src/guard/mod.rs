@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, future, stream};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use kube::{
     Api, Client,
@@ -26,7 +26,12 @@ use kube::{
 use podpolicy_engine::PolicyId;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{Watched, apply::WriteError, beside::Beside};
+use crate::{
+    Watched,
+    apply::WriteError,
+    beside::Beside,
+    observe::{Failure, failure},
+};
 
 use found::{Found, NAME};
 use question::Answer;
@@ -95,10 +100,33 @@ fn changes(client: &Client) -> impl Stream<Item = ()> + Send + use<> {
     let by_name = || watcher::Config::default().fields(&format!("metadata.name={NAME}"));
     let policies: Api<PartialObjectMeta<ValidatingAdmissionPolicy>> = Api::all(client.clone());
     let bindings: Api<PartialObjectMeta<ValidatingAdmissionPolicyBinding>> = Api::all(client.clone());
-    // A watch that fails is no news: it is looked again from time to time.
-    let policies = watcher(policies, by_name()).default_backoff().filter_map(async |event| event.ok().map(drop));
-    let bindings = watcher(bindings, by_name()).default_backoff().filter_map(async |event| event.ok().map(drop));
+    let policies = watcher(policies, by_name()).default_backoff();
+    let bindings = watcher(bindings, by_name()).default_backoff();
+    let policies = news(policies, "validatingadmissionpolicies");
+    let bindings = news(bindings, "validatingadmissionpolicybindings");
     stream::select(policies.boxed(), bindings.boxed())
+}
+
+/// What a watch brings. One that fails is no news: it is looked again from time to time.
+fn news<K>(
+    watch: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send,
+    plural: &'static str,
+) -> impl Stream<Item = ()> + Send {
+    let mut missing = None;
+    watch.filter_map(move |event| {
+        let now_missing = match event.as_ref().map_err(failure) {
+            Ok(_) => None,
+            Err(Failure::Forbidden { verb }) => Some(verb),
+            Err(Failure::NotServed | Failure::Other(_)) => missing,
+        };
+        if let Some(verb) = now_missing.filter(|_| now_missing != missing) {
+            tracing::warn!(
+                "the operator may not {verb} {plural}, and sees changes of the guard late; grant it the rights of config/rbac/role.yaml"
+            );
+        }
+        missing = now_missing;
+        future::ready(event.ok().map(drop))
+    })
 }
 
 /// What has been seen of the guard.
