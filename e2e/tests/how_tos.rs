@@ -13,7 +13,7 @@ use podpolicy_controller::{AdmissionMode, Config};
 use podpolicy_e2e::{ControlPlane, InProcess, Options, program};
 
 /// The pages with commands that need nothing but a cluster with the operator. `install.md` has a test of its own.
-const PAGES: [&str; 4] = ["labels-and-annotations.md", "settings-at-creation.md", "exec.md", "metrics.md"];
+const PAGES: [&str; 5] = ["labels-and-annotations.md", "settings-at-creation.md", "exec.md", "metrics.md", "explain.md"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_every_how_to_work() -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! The effects of PodPolicy: it watches, lets the engine decide, patches pods and writes status.
 //!
 //! No rule about pods lives here: what a pod should look like is `podpolicy-engine`'s business. [`run`] is the whole of it, but for
-//! [`clean_up`], which takes away what it leaves behind; the loop in `reconcile` reads as its summary: observe -> plan -> apply -> status.
+//! [`clean_up`], which takes away what it leaves behind, and [`Snapshots`], for who only looks; the loop in `reconcile` reads as its summary: observe -> plan -> apply -> status.
 
 mod admission;
 mod apply;
@@ -18,6 +18,7 @@ mod projection;
 mod reconcile;
 mod retry;
 mod serve;
+mod snapshot;
 mod source;
 mod status;
 mod world;
@@ -29,3 +30,4 @@ pub use leadership::{Election, ElectionTimes, LEASE_NAME};
 pub use metrics::Metrics;
 pub use reconcile::{RunError, run};
 pub use serve::{ServeError, Shown, serve, serve_protected};
+pub use snapshot::{SeenPod, SeenPolicy, Snapshot, SnapshotError, Snapshots};

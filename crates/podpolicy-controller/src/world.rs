@@ -23,6 +23,7 @@ use crate::{
     config::Config,
     guard::{GuardState, Questions},
     observe::{Key, Observation, Observed, What},
+    snapshot::{SeenPod, SeenPolicy, Snapshot},
     source::{Source, Watchable},
 };
 
@@ -188,6 +189,17 @@ impl World {
     pub(crate) fn take_questions(&mut self) -> Option<Questions> {
         let Commands { policies, seen, is_new } = &mut self.commands;
         std::mem::take(is_new).then(|| Questions { policies: policies.iter().cloned().collect(), seen: *seen })
+    }
+
+    /// All policies and pods as they were decided last.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let policies = self.program.policies().iter().filter_map(|policy| {
+            let PolicySlot { policy, status, generation, .. } = self.policies.get(policy.id())?;
+            Some(SeenPolicy { policy: Arc::clone(policy), status: status.clone(), generation: *generation })
+        });
+        // What is kept of outcomes has no fields.
+        let pods = self.pods.values().map(|slot| SeenPod { pod: slot.pod.clone(), outcome: self.program.decide(&slot.pod) });
+        Snapshot { policies: policies.collect(), pods: pods.collect(), blindness: self.blindness() }
     }
 
     /// Whether pods wait for a decision.

@@ -5,15 +5,17 @@ mod cleanup;
 mod cluster;
 mod compile;
 mod crd;
+mod explain;
 mod logging;
 mod output;
 mod policy_files;
 mod run;
 mod schema;
+mod status;
 
-use std::process::ExitCode;
+use std::{ffi::OsStr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Reconciles labels, annotations, probes and graceful-termination settings onto pods
 #[derive(Debug, Parser)]
@@ -27,6 +29,10 @@ struct Arguments {
 enum Command {
     /// Run the operator: reconcile PodPolicies and ClusterPodPolicies until it is told to stop
     Run(Box<run::Arguments>),
+    /// Show policies, and the pods that are not as they say
+    Status(status::Arguments),
+    /// Explain one pod: each field, its value, where it comes from, and what was kept, overridden or refused
+    Explain(explain::Arguments),
     /// Print the CustomResourceDefinitions of both kinds
     Crd,
     /// Print policies as MutatingAdmissionPolicy objects, for clusters without the operator (Kubernetes 1.36 and later)
@@ -36,8 +42,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let result = match arguments().command {
         Command::Run(arguments) => run::run(*arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
         Command::Crd => crd::print(),
         Command::Compile(arguments) => compile::run(&arguments),
         Command::Cleanup(arguments) => cleanup::run(arguments),
@@ -49,6 +57,14 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What the command line says. kubectl finds its plugins under the name `kubectl-podpolicy`; help then says how people call it.
+fn arguments() -> Arguments {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let is_plugin = name.is_some_and(|name| name.file_stem() == Some(OsStr::new("kubectl-podpolicy")));
+    let command = Arguments::command().bin_name(if is_plugin { "kubectl podpolicy" } else { "podpolicy" });
+    Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 /// Prints one line. Many errors repeat their cause in their own words, and those of parsers quote the file, which may hold

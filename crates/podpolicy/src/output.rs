@@ -1,6 +1,9 @@
-//! What goes to stdout.
+//! What goes to stdout, and what to stderr.
 
-use std::io::{ErrorKind, Write as _, stdout};
+use std::{
+    fmt,
+    io::{ErrorKind, Write as _, stdout},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -9,5 +12,41 @@ pub(crate) fn print(text: &str) -> Result<()> {
     match stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Tells a person something that is no data.
+#[allow(clippy::print_stderr, reason = "messages of a command line go to stderr")]
+pub(crate) fn warn(message: &str) {
+    eprintln!("podpolicy: {message}");
+}
+
+/// A table as kubectl prints them: columns as wide as they must be, no lines.
+pub(crate) struct Table {
+    table: comfy_table::Table,
+}
+
+impl Table {
+    pub(crate) fn new(header: &[&str]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_preset(comfy_table::presets::NOTHING).set_header(header);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 3));
+        }
+        Self { table }
+    }
+
+    pub(crate) fn row<const COLUMNS: usize>(&mut self, cells: [String; COLUMNS]) {
+        self.table.add_row(cells);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.table.lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))
     }
 }

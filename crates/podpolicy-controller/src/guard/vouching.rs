@@ -49,6 +49,11 @@ pub(crate) struct Written<'a> {
 }
 
 impl GuardState {
+    /// For who cannot ask: it vouches for what statuses remember, and for nothing else.
+    pub(crate) fn as_remembered() -> Self {
+        Self::InForce(InForce { id: String::new(), since: None, baseline: None, confirmed: 0 })
+    }
+
     /// Who vouches for the authors of a policy.
     pub(crate) fn vouches_for(&self, policy: &Written<'_>) -> Exec {
         match self {
