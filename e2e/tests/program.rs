@@ -429,6 +429,37 @@ fn crd_prints_the_definitions_that_the_project_ships() -> anyhow::Result<()> {
 }
 
 #[test]
+fn bash_completes_commands_and_flags() -> anyhow::Result<()> {
+    let script = String::from_utf8(podpolicy(&["completions", "bash"], &[])?.stdout)?;
+    let complete = |words: &[&str]| -> anyhow::Result<String> {
+        let [.., before, last] = words else { anyhow::bail!("nothing to complete") };
+        let (all, number) = (words.join(" "), words.len() - 1);
+        let asked =
+            format!("COMP_WORDS=({all}); COMP_CWORD={number}; _podpolicy podpolicy '{last}' '{before}'; echo \"${{COMPREPLY[*]}}\"");
+        let output = Command::new("bash").args(["--norc", "-c", &format!("{script}\n{asked}")]).output()?;
+        anyhow::ensure!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    };
+    assert_eq!(complete(&["podpolicy", "ex"])?, "explain");
+    assert_eq!(complete(&["podpolicy", "status", "--all"])?, "--all-namespaces");
+    Ok(())
+}
+
+#[test]
+fn manual_has_every_command_and_its_flags() -> anyhow::Result<()> {
+    let help = String::from_utf8(podpolicy(&["--help"], &[])?.stdout)?;
+    let page = String::from_utf8(podpolicy(&["man"], &[])?.stdout)?.replace("\\-", "-");
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<_> = commands.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next()).collect();
+    anyhow::ensure!(commands.len() > 5, "{help}");
+    for command in commands {
+        assert!(page.contains(&format!(".SH \"PODPOLICY {}\"", command.to_uppercase())), "no {command} in {page}");
+    }
+    assert!(page.contains("--leader-elect") && page.contains("--all-namespaces"), "{page}");
+    Ok(())
+}
+
+#[test]
 fn reader_that_stops_reading_is_no_error() -> anyhow::Result<()> {
     let mut child = Command::new(program()?).arg("crd").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     drop(child.stdout.take());

@@ -4,6 +4,7 @@
 mod cleanup;
 mod cluster;
 mod compile;
+mod completions;
 mod crd;
 mod explain;
 mod logging;
@@ -37,6 +38,10 @@ enum Command {
     Crd,
     /// Print policies as MutatingAdmissionPolicy objects, for clusters without the operator (Kubernetes 1.36 and later)
     Compile(compile::Arguments),
+    /// Print a shell's completions of this command line
+    Completions(completions::Arguments),
+    /// Print the manual page (roff), to be read with `man -l -`
+    Man,
     /// Take away what an uninstalled operator leaves behind: records on pods, and the objects that give new pods their settings
     Cleanup(cleanup::Arguments),
 }
@@ -48,6 +53,8 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(arguments),
         Command::Crd => crd::print(),
         Command::Compile(arguments) => compile::run(&arguments),
+        Command::Completions(arguments) => completions::print(&arguments, Arguments::command()),
+        Command::Man => completions::print_manual(&Arguments::command()),
         Command::Cleanup(arguments) => cleanup::run(arguments),
     };
     match result {
