@@ -21,8 +21,11 @@ pub use rollout::{FailureAction, MaxUnavailable, Rollout, Strategy};
 pub use selector::{LabelSelector, LabelSelectorRequirement, Operator};
 pub use status::{
     AdmissionBackend, AdmissionStatus, ConditionReason, ConditionType, ExecChecked, Finding, FindingReason, PodCounts, PodPolicyStatus,
-    RolloutPhase, RolloutStatus,
+    RolloutFailure, RolloutPhase, RolloutStatus,
 };
+
+/// The annotation on a workload's pod template by which `strategy: Restart` starts the workload's own rolling update.
+pub const RESTART_ANNOTATION: &str = "podpolicy.dev/restarted-for";
 
 /// The API group of both kinds.
 pub const GROUP: &str = "podpolicy.dev";

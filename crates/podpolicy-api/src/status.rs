@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -238,6 +238,14 @@ pub enum ConditionReason {
     /// Ready, Compliant, Reconciling: writes to pods are under way. Ready, Reconciling: pods are not yet created with the settings of
     /// the present spec.
     Progressing,
+    /// Ready, Reconciling: pods that already run are being replaced.
+    RollingOut,
+    /// Ready, Reconciling: the rollout to pods that already run waits for something outside of it, such as a PodDisruptionBudget.
+    RolloutBlocked,
+    /// Ready, Stalled: the rollout to pods that already run is paused.
+    RolloutPaused,
+    /// Ready, Stalled: the rollout to pods that already run has failed.
+    RolloutFailed,
     /// Ready, Compliant, Stalled: fields of some pods were refused. Ready, Stalled: no pod is selected yet, and those that come will lack
     /// fields that no pod gets.
     Refused,
@@ -266,13 +274,17 @@ pub enum ConditionReason {
 
 impl ConditionReason {
     /// Every one, in the order in which they are declared.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::Accepted,
         Self::Invalid,
         Self::Pending,
         Self::InForce,
         Self::Auditing,
         Self::Progressing,
+        Self::RollingOut,
+        Self::RolloutBlocked,
+        Self::RolloutPaused,
+        Self::RolloutFailed,
         Self::Refused,
         Self::WriteFailed,
         Self::Forbidden,
@@ -305,12 +317,44 @@ pub struct RolloutStatus {
     /// Pods that should carry them.
     #[schemars(schema_with = "count")]
     pub total: u32,
-    /// The workload whose pods are being replaced. Example: `Deployment/web`.
+    /// The workload whose pods are being replaced; for a ClusterPodPolicy with its namespace. Examples: `Deployment/web`,
+    /// `Deployment/shop/web`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
     /// What the rollout waits for, or why it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The generation of the policy that the rollout is about: another generation is another rollout. Example: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// When the rollout began. Pods that were created since count as replaced by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Time>,
+    /// The failure that stopped the rollout. It stands until the policy's spec or the workload's pod template changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<RolloutFailure>,
+}
+
+/// A failure that stopped a rollout.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutFailure {
+    /// The workload, as in `workload`. Example: `Deployment/web`.
+    pub workload: String,
+    /// The workload's UID: another one under the same name has not failed.
+    pub workload_uid: String,
+    /// A digest of the workload's pod template, the restart stamp left out: another template is tried again. Empty where it is not
+    /// known.
+    pub template: String,
+    /// The pod that failed. Example: `web-7d9f-k2x9z`.
+    pub pod: String,
+    /// The container that failed, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// What happened, with the kubelet's own words.
+    pub message: String,
+    /// When it was seen.
+    pub time: Time,
 }
 
 /// What a rollout is doing.

@@ -8,7 +8,7 @@ use kube::{
     api::{Patch, PatchParams},
     core::PartialObjectMeta,
 };
-use podpolicy_api::{AdmissionStatus, ClusterPodPolicy, PodPolicy, PodPolicyStatus};
+use podpolicy_api::{AdmissionStatus, ClusterPodPolicy, PodPolicy, PodPolicyStatus, RolloutStatus};
 use podpolicy_engine::{MetadataPlan, PolicyId, PolicyKind};
 use serde_json::{Value as Json, json};
 
@@ -18,7 +18,7 @@ use crate::observe::Observed;
 pub(crate) const FIELD_MANAGER: &str = "podpolicy";
 
 /// No write may hang longer: a connection to a dead API server would hold its place for ever.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a write did not happen.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -123,7 +123,16 @@ pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, stat
                 json!({ "backend": backend, "generation": generation, "message": message })
             }),
             "execChecked": exec_checked,
-            "rollout": rollout,
+            "rollout": rollout.map(|RolloutStatus { phase, updated, total, workload, message, generation, started, failure }| {
+                json!({
+                    "phase": phase, "updated": updated, "total": total, "workload": workload, "message": message,
+                    "generation": generation, "started": started, "failure": failure.map(|failure| {
+                        let mut body = json!(failure);
+                        body["container"] = json!(failure.container);
+                        body
+                    }),
+                })
+            }),
         },
     });
     let (params, patch) = (patch_params(), Patch::Merge(&body));

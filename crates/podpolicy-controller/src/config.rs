@@ -25,6 +25,8 @@ pub struct Config {
     pub admission: AdmissionMode,
     /// The webhook; none where API servers could not reach it.
     pub webhook: Option<webhook::Options>,
+    /// How many pods of the cluster may be unavailable at once in rollouts. At least 1.
+    pub rollout_max_unavailable: u32,
     /// What decides which of several operators acts; none where there is only one.
     pub election: Option<Election>,
 }
@@ -62,6 +64,7 @@ impl Default for Config {
             protected_keys: BTreeSet::new(),
             admission: AdmissionMode::None,
             webhook: None,
+            rollout_max_unavailable: 10,
             election: None,
         }
     }

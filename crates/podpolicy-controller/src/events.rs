@@ -114,10 +114,14 @@ fn reason(status: &PodPolicyStatus, kind: ConditionType) -> Option<(ConditionRea
 /// Whether a reason of Ready or Conflicted is told. What passes by itself is not.
 fn weight(reason: ConditionReason) -> Option<Weight> {
     match reason {
-        ConditionReason::InForce | ConditionReason::Auditing | ConditionReason::Overrides | ConditionReason::NoConflict => {
-            Some(Weight::Normal)
-        }
+        ConditionReason::InForce
+        | ConditionReason::Auditing
+        | ConditionReason::RolloutPaused
+        | ConditionReason::Overrides
+        | ConditionReason::NoConflict => Some(Weight::Normal),
         ConditionReason::Invalid
+        | ConditionReason::RolloutBlocked
+        | ConditionReason::RolloutFailed
         | ConditionReason::Refused
         | ConditionReason::WriteFailed
         | ConditionReason::Forbidden
@@ -126,6 +130,7 @@ fn weight(reason: ConditionReason) -> Option<Weight> {
         // Those that pass, and those of other conditions.
         ConditionReason::Pending
         | ConditionReason::Progressing
+        | ConditionReason::RollingOut
         | ConditionReason::Accepted
         | ConditionReason::AllCompliant
         | ConditionReason::NoPods

@@ -17,6 +17,7 @@ mod observe;
 mod projection;
 mod reconcile;
 mod retry;
+mod rollout;
 mod serve;
 mod snapshot;
 mod source;

@@ -19,6 +19,7 @@ use prometheus_client::{
 use crate::{
     apply::WriteError,
     observe::Failure,
+    rollout::{Step, StepError},
     source::Source,
     world::{AtCreationState, Census, PodOutcome, Readiness},
 };
@@ -43,6 +44,9 @@ pub struct Metrics {
     reconcile_duration: Histogram,
     watch_failures: Family<WatchLabels, Counter>,
     events: Family<ResultLabel, Counter>,
+    rollout_evictions: Family<ResultLabel, Counter>,
+    rollout_restarts: Family<ResultLabel, Counter>,
+    rollout_failures: Counter,
     backend: Family<BackendLabel, Gauge>,
     at_creation: Family<StateLabel, Gauge>,
     webhook_requests: Family<CodeLabel, Counter>,
@@ -164,6 +168,9 @@ impl Default for Metrics {
             reconcile_duration: Histogram::new(RECONCILE_BUCKETS),
             watch_failures: Family::default(),
             events: Family::default(),
+            rollout_evictions: Family::default(),
+            rollout_restarts: Family::default(),
+            rollout_failures: Counter::default(),
             backend: Family::default(),
             at_creation: Family::default(),
             webhook_requests: Family::default(),
@@ -173,6 +180,11 @@ impl Default for Metrics {
         metrics.set_census(&Census::default(), BackendNow::Unknown);
         for result in std::iter::once("ok").chain(WriteError::CATEGORIES) {
             for family in [&metrics.pod_writes, &metrics.status_writes, &metrics.reconciles] {
+                drop(family.get_or_create(&ResultLabel { result }));
+            }
+        }
+        for result in std::iter::once("ok").chain(StepError::CATEGORIES) {
+            for family in [&metrics.rollout_evictions, &metrics.rollout_restarts] {
                 drop(family.get_or_create(&ResultLabel { result }));
             }
         }
@@ -207,6 +219,13 @@ impl Metrics {
             "Changes of policies or their pods that were followed up to the status, by result",
             self.reconciles.clone(),
         );
+        registry.register(
+            "rollout_evictions",
+            "Evictions by rollouts, by result; blocked are those that a disruption budget does not allow now",
+            self.rollout_evictions.clone(),
+        );
+        registry.register("rollout_restarts", "Restarts of workloads by rollouts, by result", self.rollout_restarts.clone());
+        registry.register("rollout_failures", "Rollouts that stopped because a replaced pod failed", self.rollout_failures.clone());
         registry.register_with_unit(
             "reconcile_duration",
             "Time from a change of a policy or its pods until the policy's status says what came of it",
@@ -246,6 +265,15 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a String takes any text");
         text
+    }
+
+    pub(crate) fn rollout_step(&self, step: &Step, error: Option<&StepError>) {
+        let label = ResultLabel { result: error.map_or("ok", StepError::category) };
+        match step {
+            Step::Evict { .. } => self.rollout_evictions.get_or_create(&label).inc(),
+            Step::Restart { .. } => self.rollout_restarts.get_or_create(&label).inc(),
+            Step::Explain { .. } => self.rollout_failures.inc(),
+        };
     }
 
     pub(crate) fn watches(&self, sources: &[Source]) {

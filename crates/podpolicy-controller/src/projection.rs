@@ -3,10 +3,15 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    ClusterResourceScope, NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kube::{Resource, core::DynamicResourceScope, discovery::ApiResource};
+use podpolicy_api::RESTART_ANNOTATION;
 use podpolicy_engine::Pod;
 use serde::{Deserialize, Deserializer};
+use sha2::{Digest as _, Sha256};
 
 /// A pod, projected to what the engine looks at.
 #[derive(Clone, Debug)]
@@ -26,9 +31,79 @@ pub(crate) struct ProjectedNamespace {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Selecting {
     #[serde(deserialize_with = "lean_metadata")]
-    metadata: ObjectMeta,
+    pub(crate) metadata: ObjectMeta,
     #[serde(default)]
     pub(crate) spec: SelectingSpec,
+    /// Of a workload, how it stands.
+    #[serde(default)]
+    pub(crate) status: WorkloadStatus,
+}
+
+/// How a workload stands, as its controller reports it; the fields of all kinds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct WorkloadStatus {
+    pub(crate) observed_generation: Option<i64>,
+    pub(crate) replicas: Option<u32>,
+    pub(crate) updated_replicas: Option<u32>,
+    pub(crate) desired_number_scheduled: Option<u32>,
+    pub(crate) updated_number_scheduled: Option<u32>,
+    pub(crate) current_revision: Option<String>,
+    pub(crate) update_revision: Option<String>,
+    pub(crate) conditions: Option<Vec<WorkloadCondition>>,
+}
+
+/// A condition of a workload.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct WorkloadCondition {
+    #[serde(default, rename = "type")]
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) message: Option<String>,
+}
+
+/// How a workload replaces its pods.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UpdateStrategy {
+    #[serde(default, rename = "type")]
+    pub(crate) kind: Option<String>,
+    #[serde(default)]
+    pub(crate) rolling_update: Option<RollingUpdate>,
+}
+
+/// How a workload rolls.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct RollingUpdate {
+    #[serde(default)]
+    pub(crate) partition: Option<u32>,
+}
+
+/// A pod template: only whether it is another one matters, and its restart stamp.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Template {
+    /// Of all but the stamp.
+    pub(crate) digest: String,
+    pub(crate) stamp: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut template = serde_json::Value::deserialize(deserializer)?;
+        let annotations = template.pointer_mut("/metadata/annotations").and_then(serde_json::Value::as_object_mut);
+        let (stamp, is_left_empty) = annotations.map_or((None, false), |annotations| {
+            let stamp = annotations.remove(RESTART_ANNOTATION).and_then(|stamp| stamp.as_str().map(str::to_owned));
+            (stamp, annotations.is_empty())
+        });
+        // As it was before there was a stamp.
+        if is_left_empty && let Some(metadata) = template.get_mut("metadata").and_then(serde_json::Value::as_object_mut) {
+            metadata.remove("annotations");
+        }
+        let digest = Sha256::digest(template.to_string());
+        Ok(Self { digest: digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect(), stamp })
+    }
 }
 
 /// The parts of a spec that hold selectors, whatever the kind.
@@ -43,6 +118,16 @@ pub(crate) struct SelectingSpec {
     ingress: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     egress: Option<serde_json::Value>,
+    #[serde(default, skip_serializing)]
+    pub(crate) replicas: Option<u32>,
+    #[serde(default, skip_serializing)]
+    pub(crate) paused: Option<bool>,
+    #[serde(default, skip_serializing)]
+    pub(crate) strategy: Option<UpdateStrategy>,
+    #[serde(default, skip_serializing)]
+    pub(crate) update_strategy: Option<UpdateStrategy>,
+    #[serde(default, skip_serializing)]
+    pub(crate) template: Option<Template>,
 }
 
 /// The metadata that is read; everything else is skipped.
@@ -54,12 +139,16 @@ struct LeanMeta {
     uid: Option<String>,
     resource_version: Option<String>,
     #[serde(default)]
+    generation: Option<i64>,
+    #[serde(default)]
     labels: Option<std::collections::BTreeMap<String, String>>,
+    #[serde(default)]
+    owner_references: Option<Vec<OwnerReference>>,
 }
 
 fn lean_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let LeanMeta { name, namespace, uid, resource_version, labels } = LeanMeta::deserialize(deserializer)?;
-    Ok(ObjectMeta { name, namespace, uid, resource_version, labels, ..ObjectMeta::default() })
+    let LeanMeta { name, namespace, uid, resource_version, generation, labels, owner_references } = LeanMeta::deserialize(deserializer)?;
+    Ok(ObjectMeta { name, namespace, uid, resource_version, generation, labels, owner_references, ..ObjectMeta::default() })
 }
 
 impl<'de> Deserialize<'de> for ProjectedPod {

@@ -24,6 +24,7 @@ use crate::{
     leadership::Leadership,
     observe::{self, Key, Observation, Observed, What},
     retry::{Pace, Queue, Spacing},
+    rollout::Rollouts,
     source::Source,
     status,
     world::{World, Write},
@@ -97,6 +98,7 @@ pub async fn run(
             () = &mut stop => break,
             Some(done) = reconciler.pod_writes.join_next() => reconciler.pod_written(done?),
             Some(done) = reconciler.status_writes.join_next() => reconciler.status_written(done?),
+            Some(ended) = reconciler.rollouts.ended() => reconciler.rollouts.take_in(ended?, Timestamp::now()),
             observation = observations.recv() => match observation {
                 Some(observation) => reconciler.observe(observation, &mut observations),
                 None => return Err(watches.join_next().await.and_then(Result::err).map_or(RunError::WatchesEnded, RunError::Panicked)),
@@ -104,6 +106,7 @@ pub async fn run(
             changed = admission.changed() => {
                 changed?;
                 reconciler.world.admission_changed(admission.state());
+                reconciler.rollouts.stale();
             }
             changed = guard.changed() => {
                 changed?;
@@ -147,6 +150,7 @@ struct Reconciler {
     /// Policies whose status does not say yet what came of a change, and since when.
     changed: HashMap<PolicyId, Instant>,
     events: Events,
+    rollouts: Rollouts,
     /// When everything is counted again.
     census_due: Instant,
 }
@@ -155,6 +159,7 @@ impl Reconciler {
     fn new(client: Client, config: Config, metrics: Arc<Metrics>, sources: &[Source], events: Events) -> Self {
         metrics.watches(sources);
         Self {
+            rollouts: Rollouts::new(client.clone(), Arc::clone(&metrics), config.rollout_max_unavailable.max(1)),
             client,
             concurrency: config.concurrency.max(1),
             world: World::new(config, sources),
@@ -190,6 +195,7 @@ impl Reconciler {
             self.metrics.watch_failed(&observation.source, failure);
         }
         self.world.observe(observation);
+        self.rollouts.stale();
     }
 
     /// Decides what changed and starts the writes that are due. Nothing is decided before everything was seen once. Returns
@@ -208,12 +214,14 @@ impl Reconciler {
         self.plan();
         if leads {
             self.start_pod_writes(now);
+            self.roll_out(now);
             self.schedule_statuses(now);
             self.start_status_writes(now);
         } else {
             // Another one follows and tells what comes now.
             self.changed.clear();
             self.events.forget_all();
+            self.rollouts.forget();
         }
         self.measure(now);
         true
@@ -233,6 +241,14 @@ impl Reconciler {
                 Write::Same => self.pods.push(&planned.key),
                 Write::New => self.pods.push_anew(&planned.key),
             }
+        }
+    }
+
+    /// Nothing is rolled out while something waits for a decision.
+    fn roll_out(&mut self, now: Instant) {
+        if !self.world.has_undecided() {
+            let changed = self.rollouts.turn(&self.world, now, Timestamp::now());
+            self.world.statuses_changed(changed);
         }
     }
 
@@ -332,6 +348,7 @@ impl Reconciler {
                     at_creation: at_creation.as_ref(),
                     exec_checked: exec_checked.as_ref(),
                     refused_everywhere: &refused_everywhere,
+                    rollout: self.rollouts.of(&id),
                 };
                 status::of(slot, pods, around, time)
             };
@@ -361,6 +378,7 @@ impl Reconciler {
         match result {
             Ok(policy) => {
                 self.world.status_written(policy);
+                self.rollouts.stale();
                 self.statuses.finished(&id);
                 self.status_stands(&id);
             }
@@ -395,7 +413,7 @@ impl Reconciler {
         }
         let settle = self.unsettled.values().min().map(|since| *since + STATUS_INTERVAL);
         let rest = (!self.statuses.is_idle()).then_some(self.statuses_rest).filter(|end| *end > now);
-        [self.pods.next_due(), self.statuses.next_due(), rest, settle].into_iter().flatten().fold(now + HEARTBEAT, Instant::min)
+        [self.pods.next_due(), self.statuses.next_due(), self.rollouts.next_due(), rest, settle].into_iter().flatten().fold(now + HEARTBEAT, Instant::min)
     }
 
     fn measure(&mut self, now: Instant) {
@@ -416,6 +434,7 @@ impl Reconciler {
         let drain = async {
             while self.pod_writes.join_next().await.is_some() {}
             while self.status_writes.join_next().await.is_some() {}
+            while self.rollouts.ended().await.is_some() {}
         };
         if tokio::time::timeout(STOP_TIMEOUT, drain).await.is_err() {
             tracing::warn!("some writes did not end in time; they are decided anew at the next start");

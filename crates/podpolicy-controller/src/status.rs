@@ -12,10 +12,12 @@ use crate::{
     admission::AtCreation,
     apply::WriteError,
     observe::Key,
+    rollout::Planned,
     world::{PodSlot, PolicySlot},
 };
 
 mod creation;
+mod rollout;
 
 /// How many findings a status holds.
 const MOST_FINDINGS: usize = 10;
@@ -39,6 +41,7 @@ pub(crate) fn unknown(slot: &PolicySlot, now: Timestamp) -> PodPolicyStatus {
         observed_generation: slot.generation,
         conditions: to_conditions(verdicts, slot, now),
         exec_checked: slot.status.exec_checked.clone(),
+        rollout: slot.status.rollout.clone(),
         ..PodPolicyStatus::default()
     }
 }
@@ -54,6 +57,8 @@ pub(crate) struct Around<'a> {
     pub(crate) exec_checked: Option<&'a ExecChecked>,
     /// What of the policy no pod gets.
     pub(crate) refused_everywhere: &'a [podpolicy_engine::Finding],
+    /// What its rollout has come to; nothing where it has none.
+    pub(crate) rollout: Option<&'a Planned>,
 }
 
 /// The status of a policy whose pods stand like this.
@@ -75,7 +80,7 @@ pub(crate) fn of<'a>(
         findings: tally.into_findings(around.at_creation),
         admission: around.at_creation.and_then(|at_creation| creation::admission(slot, at_creation)),
         exec_checked: around.exec_checked.cloned(),
-        rollout: slot.status.rollout.clone(),
+        rollout: around.rollout.map(|planned| planned.status.clone()),
     }
 }
 
@@ -87,6 +92,7 @@ pub(crate) fn can_wait(present: &PodPolicyStatus, wanted: &PodPolicyStatus) -> b
     present.observed_generation == wanted.observed_generation
         && present.admission == wanted.admission
         && present.exec_checked == wanted.exec_checked
+        && rollout::can_wait(present.rollout.as_ref(), wanted.rollout.as_ref())
         && state(present) == state(wanted)
 }
 
@@ -251,6 +257,9 @@ fn readiness(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Vec<Verdic
     }
     if counts.pending > 0 {
         return pending(tally);
+    }
+    if let Some(verdicts) = around.rollout.and_then(rollout::readiness) {
+        return verdicts;
     }
     if tally.with_refusals > 0 {
         let message = format!("fields of {} of {} pods are refused; {}", tally.with_refusals, counts.matched, tally.first_refusal());

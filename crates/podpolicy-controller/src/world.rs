@@ -6,9 +6,11 @@ mod census;
 mod pods;
 mod policies;
 mod selectors;
+mod rollout;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod workloads;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -16,7 +18,7 @@ use std::{
 };
 
 use kube::ResourceExt;
-use podpolicy_engine::{NamespaceFacts, PodTemplate, Policy, PolicyId, PolicyKind, Program};
+use podpolicy_engine::{NamespaceFacts, Owner, PodTemplate, Policy, PolicyId, PolicyKind, Program};
 
 use crate::{
     admission::AdmissionState,
@@ -33,6 +35,8 @@ pub(crate) use pods::PodSlot;
 pub(crate) use policies::PolicySlot;
 use selectors::{Selectors, Touched};
 use sources::Sources;
+pub(crate) use workloads::Known;
+use workloads::Workloads;
 
 /// All that is known.
 pub(crate) struct World {
@@ -41,8 +45,10 @@ pub(crate) struct World {
     policies: HashMap<PolicyId, PolicySlot>,
     pods: BTreeMap<Key, PodSlot>,
     templates: HashSet<Arc<PodTemplate>>,
+    owners: HashSet<Arc<Owner>>,
     namespace_labels: HashMap<String, BTreeMap<String, String>>,
     selectors: Selectors,
+    workloads: Workloads,
     carried: Carried,
     facts: HashMap<String, Arc<NamespaceFacts>>,
     program: Arc<Program>,
@@ -54,6 +60,8 @@ pub(crate) struct World {
     guard: Arc<GuardState>,
     commands: Commands,
     stale: Stale,
+    /// How many programs have been made.
+    epoch: u64,
     undecided: BTreeSet<Key>,
     changed_policies: HashSet<PolicyId>,
 }
@@ -111,8 +119,10 @@ impl World {
             policies: HashMap::new(),
             pods: BTreeMap::new(),
             templates: HashSet::new(),
+            owners: HashSet::new(),
             namespace_labels: HashMap::new(),
             selectors: Selectors::default(),
+            workloads: Workloads::default(),
             carried: Carried::default(),
             facts: HashMap::new(),
             program: Arc::new(program),
@@ -121,6 +131,7 @@ impl World {
             guard: Arc::new(GuardState::Asking),
             commands: Commands::default(),
             stale: Stale { program: true, ..Stale::default() },
+            epoch: 0,
             undecided: BTreeSet::new(),
             changed_policies: HashSet::new(),
         }
@@ -227,6 +238,7 @@ impl World {
             }
             Observed::Selecting(object) => {
                 if let Watchable::Selecting(kind) = source.resource {
+                    self.workloads.apply(kind, &object);
                     let touched = self.selectors.apply(kind, &object);
                     self.selectors_changed(touched, &Key::of(&object).namespace);
                 }
@@ -244,6 +256,7 @@ impl World {
                 self.stale.facts.insert(key.name.clone());
             }
             Watchable::Selecting(kind) => {
+                self.workloads.remove(kind, key);
                 let touched = self.selectors.remove(kind, key);
                 self.selectors_changed(touched, &key.namespace);
             }
@@ -264,7 +277,7 @@ impl World {
             Watchable::Namespaces => {
                 self.namespace_labels.keys().map(|name| Key { namespace: String::new(), name: name.clone() }).collect()
             }
-            Watchable::Selecting(kind) => self.selectors.known(kind),
+            Watchable::Selecting(kind) => self.selectors.known(kind).into_iter().chain(self.workloads.known(kind)).collect(),
         };
         keys.into_iter().filter(in_scope).collect()
     }
@@ -316,6 +329,7 @@ impl World {
         let settings = self.config.settings(self.sources.unseen_selectors(), self.sources.unseen_kinds());
         self.program = Arc::new(Program::new(policies, self.facts.clone(), settings));
         self.is_program_new = true;
+        self.epoch += 1;
         match std::mem::take(&mut self.stale.pods) {
             Affected::None => {}
             Affected::All => self.undecided.extend(self.pods.keys().cloned()),

@@ -80,6 +80,9 @@ fn conclude<'a>(
     container::decide(scene, record, &mut ledger);
     let audited = audit::decide(scene, &plan, audits);
     let mut outcome = ledger.into_outcome();
+    for verdict in &mut outcome.verdicts {
+        verdict.has_given = record.created.values().any(|entry| verdict.policy.in_record() == entry.by);
+    }
     outcome.metadata = plan;
     outcome.verdicts.extend(audited);
     outcome.verdicts.sort_by(|a, b| a.policy.order(&b.policy));
@@ -189,7 +192,13 @@ impl<'a> Ledger<'a> {
         let verdicts = policies
             .into_iter()
             .zip(pages)
-            .map(|(policy, page)| Verdict { policy: Arc::clone(policy), state: page.state(), findings: page.findings })
+            .map(|(policy, page)| Verdict {
+                policy: Arc::clone(policy),
+                state: page.state(),
+                is_outdated: page.outdated,
+                has_given: false,
+                findings: page.findings,
+            })
             .collect();
         Outcome { verdicts, fields, conflicts, ..Outcome::default() }
     }

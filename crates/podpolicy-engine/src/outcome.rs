@@ -27,6 +27,10 @@ pub struct Verdict {
     pub policy: Arc<Policy>,
     /// How the pod stands.
     pub state: PodState,
+    /// Whether create-time settings differ, whatever else is left to do.
+    pub is_outdated: bool,
+    /// Whether the policy has given the pod settings when it was created, as the pod's record says.
+    pub has_given: bool,
     /// What was kept, overridden or refused.
     pub findings: Vec<Finding>,
 }

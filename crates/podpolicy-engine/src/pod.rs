@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use podpolicy_api::{LifecycleHandler, Probe};
 use serde::Deserialize;
 
-use crate::{HookKind, ProbeKind};
+use crate::{HookKind, ProbeKind, Running};
 
 /// Kubernetes' default grace period, in seconds: a pod that says nothing has it.
 pub(crate) const DEFAULT_GRACE_PERIOD: i64 = 30;
@@ -29,8 +29,23 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     /// Whether the pod can still be selected.
     pub life: Life,
+    /// The controller that owns it; none for a bare pod. Pods of one owner can share it.
+    pub owner: Option<Arc<Owner>>,
+    /// How it runs.
+    pub running: Running,
     /// What never changes on a live pod; pods of one workload can share it.
     pub template: Arc<PodTemplate>,
+}
+
+/// The controller that owns a pod: for the pods of a Deployment, one of its ReplicaSets.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Owner {
+    /// Its kind.
+    pub kind: String,
+    /// Its name, in the pod's namespace.
+    pub name: String,
+    /// Its UID: another owner under the same name has another.
+    pub uid: String,
 }
 
 /// Whether a pod can be selected.
@@ -141,10 +156,13 @@ impl Container {
 mod wire {
     use std::{collections::BTreeMap, sync::Arc};
 
+    use jiff::Timestamp;
     use podpolicy_api::{LifecycleHandler, Probe};
     use serde::Deserialize;
 
-    use super::{ContainerKind, DEFAULT_GRACE_PERIOD, Life, PodTemplate};
+    use crate::{Running, running};
+
+    use super::{ContainerKind, DEFAULT_GRACE_PERIOD, Life, Owner, PodTemplate};
 
     const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
@@ -156,7 +174,7 @@ mod wire {
         #[serde(default)]
         spec: Spec,
         #[serde(default)]
-        status: Status,
+        status: running::Status,
     }
 
     #[derive(Default, Deserialize)]
@@ -172,12 +190,23 @@ mod wire {
         resource_version: String,
         labels: Option<BTreeMap<String, String>>,
         annotations: Option<BTreeMap<String, String>>,
+        creation_timestamp: Option<Timestamp>,
         deletion_timestamp: Option<String>,
+        owner_references: Option<Vec<OwnerReference>>,
+    }
+
+    #[derive(Deserialize)]
+    struct OwnerReference {
+        controller: Option<bool>,
+        kind: String,
+        name: String,
+        uid: String,
     }
 
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Spec {
+        node_name: Option<String>,
         restart_policy: Option<RestartPolicy>,
         termination_grace_period_seconds: Option<i64>,
         init_containers: Option<Vec<Container>>,
@@ -216,24 +245,11 @@ mod wire {
         pre_stop: Option<Box<LifecycleHandler>>,
     }
 
-    #[derive(Default, Deserialize)]
-    struct Status {
-        phase: Option<Phase>,
-    }
-
-    #[derive(Deserialize)]
-    enum Phase {
-        Succeeded,
-        Failed,
-        #[serde(other)]
-        Other,
-    }
-
     impl From<Pod> for super::Pod {
         fn from(pod: Pod) -> Self {
             let Pod { metadata, spec, status } = pod;
             let annotations = metadata.annotations.unwrap_or_default();
-            let ended = matches!(status.phase, Some(Phase::Succeeded | Phase::Failed));
+            let ended = status.has_ended();
             let life = if metadata.deletion_timestamp.is_some() || annotations.contains_key(MIRROR_ANNOTATION) {
                 Life::Untouchable
             } else if ended {
@@ -241,7 +257,14 @@ mod wire {
             } else {
                 Life::Live
             };
+            let is_scheduled = spec.node_name.is_some();
+            let template = PodTemplate::from(spec);
+            let is_sidecar = |name: &str| {
+                let containers = &template.containers;
+                containers.iter().any(|container| container.name == name && container.kind == ContainerKind::Sidecar)
+            };
             Self {
+                running: Running::new(metadata.creation_timestamp, is_scheduled, status, is_sidecar),
                 namespace: metadata.namespace,
                 name: metadata.name,
                 uid: metadata.uid,
@@ -249,9 +272,16 @@ mod wire {
                 labels: metadata.labels.unwrap_or_default(),
                 annotations,
                 life,
-                template: Arc::new(spec.into()),
+                owner: controller(metadata.owner_references.unwrap_or_default()),
+                template: Arc::new(template),
             }
         }
+    }
+
+    fn controller(references: Vec<OwnerReference>) -> Option<Arc<Owner>> {
+        references.into_iter().find(|reference| reference.controller == Some(true)).map(
+            |OwnerReference { controller: _, kind, name, uid }| Arc::new(Owner { kind, name, uid }),
+        )
     }
 
     impl From<Spec> for PodTemplate {

@@ -78,6 +78,11 @@ pub(crate) struct Arguments {
     #[arg(long, env = "PODPOLICY_CONCURRENCY", value_name = "NUMBER", default_value = "32")]
     concurrency: NonZeroU16,
 
+    /// How many pods of the cluster may be unavailable at once because of rollouts (`rollout.strategy: Evict` and `Restart`), whatever
+    /// each policy allows
+    #[arg(long, env = "PODPOLICY_ROLLOUT_MAX_UNAVAILABLE", value_name = "NUMBER", default_value = "10")]
+    rollout_max_unavailable: NonZeroU16,
+
     /// Share the work with other replicas: the one that holds the Lease podpolicy in the operator's own namespace writes, all answer the
     /// webhook [default: this one is alone and writes]
     #[arg(long, env = "PODPOLICY_LEADER_ELECT")]
@@ -249,6 +254,7 @@ fn config(arguments: Arguments) -> Result<Config> {
         protected_keys: given(arguments.protect_keys),
         admission: arguments.admission.into(),
         webhook,
+        rollout_max_unavailable: arguments.rollout_max_unavailable.get().into(),
         election,
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use podpolicy_engine::{Conflict, Life, MetadataPlan, Outcome, Pod, PodTemplate};
+use podpolicy_engine::{Conflict, Life, MetadataPlan, Outcome, Owner, Pod, PodTemplate};
 
 use super::{World, Write};
 use crate::{
@@ -61,11 +61,13 @@ impl World {
             if is_same_but_version(&pod, &slot.pod) {
                 if let Some(slot) = self.pods.get_mut(&key) {
                     slot.pod.resource_version = pod.resource_version;
+                    slot.pod.running = pod.running;
                 }
                 return;
             }
         }
         pod.template = self.shared(pod.template);
+        pod.owner = pod.owner.map(|owner| self.shared_owner(owner));
         let appeared = self.carried.add(&pod);
         self.carried_changed(&pod.namespace, &appeared);
         let slot = PodSlot { pod, outcome: Outcome::default(), failure: None };
@@ -119,6 +121,18 @@ impl World {
         template
     }
 
+    /// One copy of owners that pods share.
+    fn shared_owner(&mut self, owner: Arc<Owner>) -> Arc<Owner> {
+        if let Some(known) = self.owners.get(&owner) {
+            return Arc::clone(known);
+        }
+        if self.owners.len() > 2 * self.pods.len() + 16 {
+            self.owners.retain(|owner| Arc::strong_count(owner) > 1);
+        }
+        self.owners.insert(Arc::clone(&owner));
+        owner
+    }
+
     /// Decides about a pod.
     pub(super) fn decide(&mut self, key: &Key) -> Option<Write> {
         let slot = self.pods.get_mut(key)?;
@@ -158,6 +172,11 @@ impl World {
 }
 
 fn is_same_but_version(pod: &Pod, known: &Pod) -> bool {
-    let Pod { namespace: _, name: _, uid, resource_version: _, labels, annotations, life, template } = pod;
-    *uid == known.uid && *labels == known.labels && *annotations == known.annotations && *life == known.life && *template == known.template
+    let Pod { namespace: _, name: _, uid, resource_version: _, labels, annotations, life, owner, running: _, template } = pod;
+    *uid == known.uid
+        && *labels == known.labels
+        && *annotations == known.annotations
+        && *life == known.life
+        && *owner == known.owner
+        && *template == known.template
 }

@@ -33,6 +33,11 @@ impl World {
         self.changed_policies.drain().collect()
     }
 
+    /// The status of these policies may have changed.
+    pub(crate) fn statuses_changed(&mut self, policies: impl IntoIterator<Item = PolicyId>) {
+        self.changed_policies.extend(policies);
+    }
+
     /// A policy and its pods.
     pub(crate) fn policy<'a>(&'a self, id: &PolicyId) -> Option<(&'a PolicySlot, impl Iterator<Item = (&'a Key, &'a PodSlot)> + use<'a>)> {
         let slot = self.policies.get(id)?;

@@ -1,0 +1,1 @@
+//! The planner against clusters that are made up.
