@@ -14,6 +14,7 @@ mod history;
 mod in_process;
 pub mod installation;
 mod kubectl;
+pub mod kubelet;
 mod namespace;
 mod node;
 pub mod objects;

@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for Template {
             metadata.remove("annotations");
         }
         let digest = Sha256::digest(template.to_string());
-        Ok(Self { digest: digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect(), stamp })
+        Ok(Self { digest: hex(&digest[..8]), stamp })
     }
 }
 
@@ -128,6 +128,10 @@ pub(crate) struct SelectingSpec {
     pub(crate) update_strategy: Option<UpdateStrategy>,
     #[serde(default, skip_serializing)]
     pub(crate) template: Option<Template>,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// The metadata that is read; everything else is skipped.

@@ -68,9 +68,9 @@ pub(crate) enum Step {
 pub(crate) fn plan(snapshot: &Snapshot, memory: &Memory, budget: u32, now: Timestamp) -> (Vec<Planned>, Option<Timestamp>) {
     let mut planner = Planner { snapshot, memory, now, wakes: BTreeSet::new(), claims: claims(snapshot), left: 0 };
     planner.left = budget.saturating_sub(planner.down());
-    let planned = (0..snapshot.policies.len()).map(|policy| planner.policy(policy)).collect();
+    let rollouts = (0..snapshot.policies.len()).map(|policy| planner.policy(policy)).collect();
     let wake = planner.wakes.range(now..).find(|wake| **wake > now).copied();
-    (planned, wake.into_iter().chain(memory.next(now)).min())
+    (rollouts, wake.into_iter().chain(memory.next(now)).min())
 }
 
 /// Which policy may touch a workload: the first with pods to replace there.
@@ -88,12 +88,11 @@ fn claims(snapshot: &Snapshot) -> HashMap<&str, usize> {
 /// Whether the policy's strategy can replace the pods of the workload.
 fn can_replace(policy: &PolicyView, workload: &Workload) -> Result<(), String> {
     match policy.rollout.strategy {
-        Strategy::OnCreate | Strategy::Evict => Ok(()),
         Strategy::Restart if !workload.rolls => {
             Err(format!("{} has no rolling update of its own; use strategy Evict, or replace its pods yourself", workload.id))
         }
         Strategy::Restart if workload.is_paused => Err(format!("{} is paused, so that it would not roll; resume it", workload.id)),
-        Strategy::Restart => Ok(()),
+        Strategy::OnCreate | Strategy::Evict | Strategy::Restart => Ok(()),
     }
 }
 
@@ -326,11 +325,16 @@ impl<'a> Planner<'a> {
         let Scene { index, policy, .. } = scene;
         let unavailable = self.unavailable(policy, workload);
         // One that fails because of us is not needed, and its replacement shows whether the change of the policy helps.
-        let is_awaited = self.fresh(scene, workload).any(|pod| !self.is_available(policy, pod)) || self.missing(workload) > 0;
+        let is_awaited = scene.fresh(workload).any(|pod| !self.is_available(policy, pod)) || self.missing(workload) > 0;
+        if let Some(stand) = self.unproven(scene, workload) {
+            return Verdict::Wait(stand);
+        }
         let pod = match broken {
             Some(pod) if !is_awaited => pod,
             Some(_) | None => {
-                let most = if self.is_proven(scene) { policy.max_unavailable(workload.replicas) } else { 1 };
+                // The first one goes alone.
+                let is_proven = scene.fresh(workload).next().is_some();
+                let most = if is_proven { policy.max_unavailable(workload.replicas) } else { 1 };
                 let ready = work(policy, index, workload).into_iter().filter(|pod| self.is_available(policy, pod));
                 let next = ready.min_by_key(|pod| workload.turn(pod));
                 let Some(pod) = next.filter(|_| unavailable < most) else {
@@ -390,7 +394,7 @@ impl<'a> Planner<'a> {
             && (workload.is_rolling
                 || self.missing(workload) > 0
                 || workload.pods.iter().any(|pod| pod.is_leaving || self.memory.was_sent(&pod.uid))
-                || self.fresh(scene, workload).next().is_some())
+                || scene.fresh(workload).next().is_some())
     }
 
     /// Why a workload is left alone that this rollout has not touched.
@@ -409,33 +413,35 @@ impl<'a> Planner<'a> {
             .then(|| Stand::Blocked(format!("{} is rolling by itself, which is waited for", workload.id)))
     }
 
-    /// Pods that have come with the policy's settings since the rollout has begun, or because of it.
-    fn fresh(&self, scene: Scene<'a>, workload: &'a Workload) -> impl Iterator<Item = &'a PodView> {
-        let is_touched = scene.has_touched(workload);
-        workload.pods.iter().filter(move |pod| {
-            let standing = pod.standing(scene.index).filter(|standing| !pod.is_leaving && !standing.is_outdated);
-            standing.is_some_and(|standing| pod.created >= scene.started || (is_touched && standing.has_given))
-        })
-    }
-
     /// How many pods the workload's controller has still to make.
     fn missing(&self, workload: &Workload) -> u32 {
         let present = workload.pods.iter().filter(|pod| !pod.is_leaving && !self.memory.was_sent(&pod.uid)).count();
         workload.replicas.saturating_sub(u32::try_from(present).unwrap_or(u32::MAX))
     }
 
-    /// Whether a pod has shown that the settings do no harm.
-    fn is_proven(&self, scene: Scene<'a>) -> bool {
-        let mut pods = self.snapshot.workloads.iter().flat_map(|workload| self.fresh(scene, workload));
-        pods.any(|pod| self.is_available(scene.policy, pod))
+    /// The pod that has still to show that the settings do no harm to the workload; nothing when one has, or none is there.
+    fn unproven(&mut self, scene: Scene<'a>, workload: &'a Workload) -> Option<Stand> {
+        let Scene { policy, .. } = scene;
+        let proofs = scene.fresh(workload).map(|pod| (pod, pod.available_at(policy.proof)));
+        let (pod, first) = proofs.min_by_key(|(_, proof)| (proof.is_none(), *proof))?;
+        let Some(at) = first else { return Some(self.waiting_for(policy, workload, pod)) };
+        if at <= self.now {
+            return None;
+        }
+        self.wakes.insert(at);
+        let seconds = policy.proof.as_secs();
+        Some(Stand::Progressing(format!("watching {} of {}, the first with the settings there, for {seconds} s", pod.name, workload.id)))
     }
 
     /// What is waited for at a workload that the rollout has touched; nothing when it is whole.
     fn unsettled(&mut self, scene: Scene<'a>, workload: &'a Workload) -> Option<Stand> {
         let Scene { policy, .. } = scene;
-        let waiting = self.fresh(scene, workload).find(|pod| !self.is_available(policy, pod));
+        let waiting = scene.fresh(workload).find(|pod| !self.is_available(policy, pod));
         if let Some(pod) = waiting {
             return Some(self.waiting_for(policy, workload, pod));
+        }
+        if let Some(stand) = self.unproven(scene, workload) {
+            return Some(stand);
         }
         if self.missing(workload) > 0 {
             return Some(match &workload.failure {
@@ -472,7 +478,7 @@ impl<'a> Planner<'a> {
     fn failed_pod(&mut self, scene: Scene<'a>) -> Option<(&'a Workload, &'a PodView, String)> {
         let snapshot = self.snapshot;
         snapshot.workloads.iter().find_map(|workload| {
-            let fresh: Vec<_> = self.fresh(scene, workload).collect();
+            let fresh: Vec<_> = scene.fresh(workload).collect();
             let failed = fresh.into_iter().find_map(|pod| Some((workload, pod, self.failure_of(scene, pod)?)));
             failed.or_else(|| self.bare_replacement(scene, workload))
         })
@@ -509,7 +515,17 @@ impl<'a> Planner<'a> {
     }
 }
 
-impl<'a> Scene<'a> {
+impl Scene<'_> {
+    /// Pods that have come with the policy's settings since the rollout has begun, or because of it.
+    fn fresh<'b>(self, workload: &'b Workload) -> impl Iterator<Item = &'b PodView> + use<'b> {
+        let is_touched = self.has_touched(workload);
+        let (index, started) = (self.index, self.started);
+        workload.pods.iter().filter(move |pod| {
+            let standing = pod.standing(index).filter(|standing| !pod.is_leaving && !standing.is_outdated);
+            standing.is_some_and(|standing| pod.created >= started || (is_touched && standing.has_given))
+        })
+    }
+
     fn has_touched(&self, workload: &Workload) -> bool {
         self.touched.is_some_and(|touched| workload.id.named_by(&self.policy.id) == touched)
     }

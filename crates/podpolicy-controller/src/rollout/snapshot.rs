@@ -4,10 +4,13 @@
 use std::{cmp::Reverse, fmt};
 
 use jiff::{SignedDuration, Timestamp};
-use podpolicy_api::{MaxUnavailable, Rollout, RolloutStatus};
-use podpolicy_engine::{PolicyId, PolicyKind, Trouble};
+use podpolicy_api::{MaxUnavailable, Probe, Rollout, RolloutStatus};
+use podpolicy_engine::{Policy, PolicyId, PolicyKind, Trouble};
 
 use crate::{observe::Key, source::SelectingKind};
+
+/// How many seconds a kubelet may be late with a probe, and with what comes of it.
+const PROBE_SLACK: i64 = 5;
 
 /// All that rollouts are decided on.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +30,9 @@ pub(crate) struct PolicyView {
     pub(crate) uid: String,
     pub(crate) generation: i64,
     pub(crate) rollout: Rollout,
+    /// How long the first pod with the settings in a workload must stay ready: as long as it takes a probe of the policy's to kill it, and
+    /// not less than any other.
+    pub(crate) proof: SignedDuration,
     pub(crate) at_creation: Gate,
     /// `status.rollout`, as it is written.
     pub(crate) before: Option<RolloutStatus>,
@@ -153,6 +159,19 @@ impl PolicyView {
 
     pub(crate) fn min_ready(&self) -> SignedDuration {
         SignedDuration::from_secs(self.rollout.min_ready_seconds.into())
+    }
+
+    /// See `proof`.
+    pub(crate) fn proof(policy: &Policy, rollout: &Rollout) -> SignedDuration {
+        let seconds = |probe: &Probe| {
+            let of = |value: Option<i32>, default: i64| value.map_or(default, i64::from);
+            let kills = of(probe.period_seconds, 10).saturating_mul(of(probe.failure_threshold, 3));
+            of(probe.initial_delay_seconds, 0).saturating_add(kills).saturating_add(of(probe.timeout_seconds, 1))
+        };
+        let rules = policy.rules().containers.iter().flatten();
+        let probes = rules.filter_map(|rule| rule.liveness_probe.as_ref());
+        let kills = probes.map(seconds).max().map_or(0, |seconds| seconds.saturating_add(PROBE_SLACK));
+        SignedDuration::from_secs(kills.max(rollout.min_ready_seconds.into()))
     }
 
     pub(crate) fn deadline(&self) -> SignedDuration {

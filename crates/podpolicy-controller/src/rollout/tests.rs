@@ -1,1 +1,179 @@
-//! The planner against clusters that are made up.
+//! The planner against clusters that are made up: controllers that make pods again, a kubelet that makes them ready or fails them, and an
+//! operator that dies at any moment.
+
+mod cluster;
+
+use podpolicy_api::RolloutPhase;
+use proptest::prelude::*;
+
+use super::{Gate, Stand};
+use cluster::{Cluster, Fate};
+
+#[test]
+fn every_pod_is_replaced_once_the_smallest_workload_first() {
+    let mut cluster = Cluster::new(&[("big", 4), ("small", 2)], 2);
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+    assert_eq!(cluster.evicted(), ["small-0", "small-1", "big-0", "big-1", "big-2", "big-3"]);
+    assert_eq!((cluster.status().updated, cluster.status().total), (6, 6));
+    cluster.run();
+    assert_eq!(cluster.evicted().len(), 6, "a second pass does nothing");
+}
+
+#[test]
+fn canary_goes_alone_and_only_then_as_many_as_may_be_unavailable() {
+    let mut cluster = Cluster::new(&[("web", 6)], 3);
+    cluster.run();
+    assert_eq!(cluster.most_down_before_proof(), 1);
+    assert_eq!(cluster.most_down("web"), 3);
+}
+
+#[test]
+fn pod_that_fails_stops_the_rollout_until_the_policy_or_the_template_changes() {
+    for fate in [Fate::Restarts, Fate::NeverReady] {
+        let mut cluster = Cluster::new(&[("web", 6)], 3);
+        cluster.fate = fate;
+        cluster.run();
+        assert!(matches!(cluster.stand(), Stand::Failed(message) if message.contains("Deployment/web")), "{:?}", cluster.stand());
+        assert_eq!(cluster.evicted(), ["web-0"]);
+        cluster.crash();
+        cluster.run();
+        assert_eq!(cluster.evicted().len(), 1, "nor after a crash");
+
+        let mut by_template = cluster.clone();
+        by_template.fate = Fate::Ready;
+        by_template.change_template("web");
+        by_template.run();
+        assert_eq!(by_template.status().phase, RolloutPhase::Complete, "{by_template:?}");
+
+        cluster.fate = Fate::Ready;
+        cluster.change_policy();
+        cluster.run();
+        assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+        // The broken pod first, though the workload is not healthy.
+        assert_eq!(cluster.evicted()[1], "web-6");
+        assert_eq!(cluster.evicted().len(), 7);
+    }
+}
+
+#[test]
+fn workload_that_is_broken_already_is_left_alone_and_said() {
+    let mut cluster = Cluster::new(&[("bad", 2), ("good", 3)], 1);
+    cluster.breaks("bad-1");
+    cluster.run();
+    assert_eq!(cluster.evicted(), ["good-0", "good-1", "good-2"]);
+    assert!(matches!(cluster.stand(), Stand::Blocked(message) if message.contains("Deployment/bad is not healthy")), "{:?}", cluster.stand());
+    cluster.heals("bad-1");
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+}
+
+#[test]
+fn nothing_is_touched_before_pods_are_created_with_the_settings() {
+    let mut cluster = Cluster::new(&[("web", 2)], 1);
+    for gate in [Gate::Waiting("a moment".into()), Gate::Never("--admission none".into())] {
+        cluster.gate = gate;
+        cluster.run();
+        assert_eq!(cluster.evicted(), [""; 0]);
+    }
+    assert_eq!(cluster.stand(), Stand::NotAtCreation("--admission none".into()));
+    cluster.gate = Gate::InForce;
+    cluster.run();
+    assert_eq!(cluster.evicted().len(), 2);
+}
+
+#[test]
+fn replacement_without_the_settings_stops_the_rollout() {
+    let mut cluster = Cluster::new(&[("web", 3)], 1);
+    cluster.fate = Fate::Bare;
+    cluster.run();
+    assert!(matches!(cluster.stand(), Stand::Failed(message) if message.contains("lacks the settings")), "{:?}", cluster.stand());
+    assert_eq!(cluster.evicted().len(), 1);
+}
+
+#[test]
+fn paused_rollout_stays_where_it_is_until_it_goes_on() {
+    let mut cluster = Cluster::new(&[("web", 3)], 1);
+    cluster.run_for(30);
+    let before = cluster.evicted().len();
+    assert!(before > 0 && before < 3, "{before}");
+    cluster.policy.paused = true;
+    cluster.change_policy_keeping_settings();
+    cluster.run();
+    assert!(matches!(cluster.stand(), Stand::Paused(_)), "{:?}", cluster.stand());
+    assert_eq!(cluster.evicted().len(), before);
+    cluster.policy.paused = false;
+    cluster.change_policy_keeping_settings();
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete);
+    assert_eq!(cluster.evicted().len(), 3, "none twice");
+}
+
+#[test]
+fn blocked_workload_frees_its_place_and_is_tried_again() {
+    let mut cluster = Cluster::new(&[("a", 1), ("b", 2)], 1);
+    cluster.budget_blocks = Some("a".to_owned());
+    cluster.run();
+    assert_eq!(cluster.evicted(), ["b-0", "b-1"]);
+    assert!(matches!(cluster.stand(), Stand::Blocked(message) if message.contains("disruption budget")), "{:?}", cluster.stand());
+    assert!(cluster.attempts > 2, "it is tried again");
+    cluster.budget_blocks = None;
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete);
+}
+
+#[test]
+fn restart_stamps_each_workload_once() {
+    let mut cluster = Cluster::new(&[("a", 3), ("b", 2)], 1);
+    cluster.policy.strategy = podpolicy_api::Strategy::Restart;
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+    assert_eq!(cluster.restarted(), ["b", "a"]);
+}
+
+#[test]
+fn restart_that_fails_stops_and_goes_on_with_another_policy() {
+    let mut cluster = Cluster::new(&[("a", 3), ("b", 2)], 1);
+    cluster.policy.strategy = podpolicy_api::Strategy::Restart;
+    cluster.fate = Fate::Restarts;
+    cluster.run();
+    assert!(matches!(cluster.stand(), Stand::Failed(_)), "{:?}", cluster.stand());
+    assert_eq!(cluster.restarted(), ["b"]);
+    cluster.fate = Fate::Ready;
+    cluster.change_policy();
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_never_too_many_are_down_none_goes_twice_and_it_ends(
+        sizes in prop::collection::vec(1_u32..6, 1..4),
+        most in 1_u32..4,
+        trouble in prop::collection::vec((0_u32..60, 0_u8..5), 0..12),
+    ) {
+        let names = ["a", "b", "c"];
+        let workloads: Vec<_> = names.into_iter().zip(sizes.iter().copied()).collect();
+        let mut cluster = Cluster::new(&workloads, most);
+        for (seconds, what) in trouble {
+            cluster.run_for(seconds);
+            match what {
+                0 => cluster.crash(),
+                1 => cluster.lag(),
+                2 => cluster.change_policy_keeping_settings(),
+                3 => cluster.lose_the_next_answer(),
+                _ => cluster.lose_the_next_status(),
+            }
+        }
+        cluster.run();
+        prop_assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{:?}", &cluster);
+        for (name, _) in workloads {
+            prop_assert!(cluster.most_down(name) <= most, "{:?}", &cluster);
+        }
+        prop_assert!(cluster.most_workloads_down() <= 1, "{:?}", &cluster);
+        let total: u32 = sizes.iter().sum();
+        prop_assert_eq!(cluster.evicted().len(), usize::try_from(total).unwrap());
+    }
+}

@@ -81,6 +81,7 @@ impl World {
             id: id.clone(),
             uid: slot.uid.clone(),
             generation: slot.generation.unwrap_or_default(),
+            proof: PolicyView::proof(&slot.policy, &rollout),
             rollout,
             at_creation: gate(self.at_creation(slot)),
             before: slot.status.rollout.clone(),

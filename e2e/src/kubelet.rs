@@ -1,0 +1,219 @@
+//! A kubelet that runs nothing: it binds pods, says that they are ready, lets them fail as a test wants, and removes those that are
+//! deleted. For tests of what reacts to pods that come and go.
+//!
+//! Must never touch a pod outside its namespace, or anything of a pod but its node and its status.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Binding, Event as KubeEvent, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::objects::IMAGE;
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is ready.
+    Ready,
+    /// It is ready, then a probe kills its container, with this message.
+    Killed(String),
+    /// It runs and is never ready, because of this message of its readiness probe.
+    NeverReady(String),
+    /// No node takes it, because of this message.
+    Unschedulable(String),
+}
+
+type Script = dyn Fn(&Pod) -> Fate + Send + Sync;
+
+/// The kubelet of one namespace. It stops when it is dropped.
+pub struct FakeKubelet {
+    state: Arc<State>,
+    task: JoinHandle<()>,
+}
+
+struct State {
+    client: Client,
+    namespace: String,
+    script: Mutex<Arc<Script>>,
+    /// The pods as they were last seen.
+    pods: Mutex<BTreeMap<String, Pod>>,
+    /// The fewest pods that were ready at once, by their label `app`, since [`FakeKubelet::watch_out`].
+    fewest: Mutex<BTreeMap<String, usize>>,
+}
+
+impl FakeKubelet {
+    /// Starts one to which all pods are alike: ready.
+    pub fn start(client: &Client, namespace: &str) -> Self {
+        let state = Arc::new(State {
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            script: Mutex::new(Arc::new(|_: &Pod| Fate::Ready)),
+            pods: Mutex::default(),
+            fewest: Mutex::default(),
+        });
+        Self { task: tokio::spawn(Arc::clone(&state).run()), state }
+    }
+
+    /// From now on pods have this fate. Those that are there are looked at again.
+    pub fn script(&self, script: impl Fn(&Pod) -> Fate + Send + Sync + 'static) {
+        *lock(&self.state.script) = Arc::new(script);
+        let pods: Vec<_> = lock(&self.state.pods).values().cloned().collect();
+        for pod in pods {
+            tokio::spawn(Arc::clone(&self.state).handle(pod));
+        }
+    }
+
+    /// From now on it is noted how few pods are ready at once.
+    pub fn watch_out(&self) {
+        *lock(&self.state.fewest) = self.state.ready();
+    }
+
+    /// The fewest pods with this label `app` that were ready at once, and not being deleted.
+    pub fn fewest(&self, app: &str) -> usize {
+        lock(&self.state.fewest).get(app).copied().unwrap_or_default()
+    }
+}
+
+impl Drop for FakeKubelet {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl State {
+    async fn run(self: Arc<Self>) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut events = watcher(pods, watcher::Config::default()).boxed();
+        let mut handling = JoinSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::InitApply(pod) | Event::Apply(pod)) => {
+                    lock(&self.pods).insert(pod.name_any(), pod.clone());
+                    handling.spawn(Arc::clone(&self).handle(pod));
+                }
+                Ok(Event::Delete(pod)) => _ = lock(&self.pods).remove(&pod.name_any()),
+                Ok(Event::Init | Event::InitDone) => {}
+                Err(error) => tracing::warn!("the kubelet's watch failed: {error}"),
+            }
+            self.note();
+            while handling.try_join_next().is_some() {}
+        }
+    }
+
+    fn note(&self) {
+        let ready = self.ready();
+        for (app, fewest) in lock(&self.fewest).iter_mut() {
+            *fewest = ready.get(app).copied().unwrap_or_default().min(*fewest);
+        }
+    }
+
+    fn ready(&self) -> BTreeMap<String, usize> {
+        let mut ready = BTreeMap::new();
+        for pod in lock(&self.pods).values().filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none()) {
+            *ready.entry(pod.labels().get("app").cloned().unwrap_or_default()).or_default() += 1;
+        }
+        ready
+    }
+
+    /// Does what is next for a pod, if anything is; the watch comes back with what that makes of it.
+    async fn handle(self: Arc<Self>, pod: Pod) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        // What fails here fails because the pod is gone or has changed, and then the watch says more.
+        if let Err(error) = self.next(&pods, &pod).await {
+            tracing::debug!(pod = pod.name_any(), "the kubelet: {error:#}");
+        }
+    }
+
+    async fn next(&self, pods: &Api<Pod>, pod: &Pod) -> anyhow::Result<()> {
+        let name = pod.name_any();
+        if pod.metadata.deletion_timestamp.is_some() {
+            pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
+            return Ok(());
+        }
+        let script = Arc::clone(&lock(&self.script));
+        let fate = script(pod);
+        let has_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        let restarts = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first().map(|status| status.restart_count));
+        match (fate, has_node) {
+            (Fate::Unschedulable(message), _) => {
+                if has_condition(pod, "PodScheduled").is_none() {
+                    let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message });
+                    self.set(pods, pod, &json!({ "conditions": [condition] })).await?;
+                }
+            }
+            (_, false) => {
+                let binding: Binding = serde_json::from_value(json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": "fake" } }))?;
+                pods.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding).await?;
+            }
+            (Fate::Ready, true) if !is_ready(pod) => self.set(pods, pod, &running(true, 0)).await?,
+            (Fate::Killed(_), true) if restarts.is_none() => self.set(pods, pod, &running(true, 0)).await?,
+            (Fate::Killed(message), true) if restarts == Some(0) => {
+                self.tell(pod, "Unhealthy", &message).await?;
+                self.set(pods, pod, &running(false, 1)).await?;
+            }
+            (Fate::NeverReady(message), true) if has_condition(pod, "Ready").is_none() => {
+                self.tell(pod, "Unhealthy", &message).await?;
+                self.set(pods, pod, &running(false, 0)).await?;
+            }
+            (Fate::Ready | Fate::Killed(_) | Fate::NeverReady(_), true) => {}
+        }
+        Ok(())
+    }
+
+    /// Only of the pod that was looked at.
+    async fn set(&self, pods: &Api<Pod>, pod: &Pod, status: &Value) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({ "metadata": { "uid": pod.uid() }, "status": status }));
+        pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    async fn tell(&self, pod: &Pod, reason: &str, message: &str) -> anyhow::Result<()> {
+        let events: Api<KubeEvent> = Api::namespaced(self.client.clone(), &self.namespace);
+        let event: KubeEvent = serde_json::from_value(json!({
+            "metadata": { "generateName": format!("{}.", pod.name_any()) },
+            "involvedObject": {
+                "kind": "Pod", "namespace": self.namespace, "name": pod.name_any(), "uid": pod.uid(), "fieldPath": "spec.containers{web}",
+            },
+            "reason": reason, "message": message, "type": "Warning", "source": { "component": "kubelet" },
+        }))?;
+        events.create(&PostParams::default(), &event).await?;
+        Ok(())
+    }
+}
+
+/// A status as a kubelet writes it.
+fn running(is_ready: bool, restarts: u32) -> Value {
+    let status = if is_ready { "True" } else { "False" };
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status, "lastTransitionTime": now });
+    let last = if restarts > 0 { json!({ "terminated": { "exitCode": 137, "reason": "Error" } }) } else { json!({}) };
+    json!({
+        "phase": "Running",
+        "conditions": [condition("PodScheduled", "True"), condition("ContainersReady", status), condition("Ready", status)],
+        "containerStatuses": [{
+            "name": "web", "image": IMAGE, "imageID": "", "ready": is_ready, "started": true, "restartCount": restarts,
+            "state": { "running": {} }, "lastState": last,
+        }],
+    })
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    has_condition(pod, "Ready").is_some_and(|status| status == "True")
+}
+
+/// The status of a condition.
+fn has_condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

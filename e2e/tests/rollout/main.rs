@@ -1,0 +1,8 @@
+//! Rollouts to pods that already run, on a real API server with real controllers and a kubelet that runs nothing.
+
+mod crash;
+mod evict;
+mod failure;
+mod gates;
+mod restart;
+mod scene;

@@ -1,0 +1,138 @@
+//! What these tests start from: workloads whose pods were made before there was a policy.
+
+use std::collections::BTreeSet;
+use std::ops::Deref;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use podpolicy_api::{PodPolicyStatus, RolloutPhase, RolloutStatus};
+use podpolicy_controller::{AdmissionMode, Config, Watched};
+use podpolicy_e2e::kubelet::FakeKubelet;
+use podpolicy_e2e::policies::verdict;
+use podpolicy_e2e::tap::{Exchange, Outcome};
+use podpolicy_e2e::workload::{Kind, Workload};
+use podpolicy_e2e::{InProcess, Stage, pods, shared};
+
+/// A policy that gives all pods a grace period, with a rollout.
+pub fn grace(seconds: u32, rollout: &str) -> String {
+    format!(
+        "{{ selector: {{}}, terminationGracePeriodSeconds: {seconds}, rollout: {{ minReadySeconds: 1, progressDeadlineSeconds: 5, {rollout} }} }}"
+    )
+}
+
+/// A policy that gives all pods a liveness probe that kills after a second, with a rollout.
+pub fn liveness(path: &str, rollout: &str) -> String {
+    format!(
+        "{{ selector: {{}}, containers: [{{ livenessProbe: {{ httpGet: {{ path: {path}, port: 80 }}, periodSeconds: 1, failureThreshold: 1 }} }}], \
+         rollout: {{ minReadySeconds: 1, progressDeadlineSeconds: 5, {rollout} }} }}"
+    )
+}
+
+/// A namespace with a kubelet.
+pub struct Scene {
+    stage: Stage,
+    pub kubelet: FakeKubelet,
+}
+
+impl Deref for Scene {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
+}
+
+impl Scene {
+    pub async fn set(prefix: &str) -> anyhow::Result<Self> {
+        let stage = Stage::set(prefix).await?;
+        let kubelet = FakeKubelet::start(&stage.client, stage.name());
+        Ok(Self { stage, kubelet })
+    }
+
+    /// A namespace with Deployments whose pods are ready.
+    pub async fn with(prefix: &str, workloads: &[(&str, usize)]) -> anyhow::Result<Self> {
+        let scene = Self::set(prefix).await?;
+        for (name, pods) in workloads {
+            scene.workload(Kind::Deployment, name, *pods).await?;
+        }
+        Ok(scene)
+    }
+
+    pub async fn workload(&self, kind: Kind, name: &str, pods: usize) -> anyhow::Result<Workload> {
+        let workload = Workload { pods, ..Workload::new(kind, name) };
+        workload.apply(self).await?;
+        self.ready(name, pods).await?;
+        Ok(workload)
+    }
+
+    /// Waits until the workload has so many pods, all ready.
+    pub async fn ready(&self, name: &str, count: usize) -> anyhow::Result<Vec<Pod>> {
+        let all_ready = |pods: &[Pod]| pods.len() == count && pods.iter().all(is_ready);
+        pods::when(&self.pods, &format!("app={name}"), &format!("{count} ready"), all_ready).await
+    }
+
+    /// An operator of this namespace, with the native backend.
+    pub async fn native(&self) -> anyhow::Result<InProcess> {
+        self.operator_with(Config { admission: AdmissionMode::Native, ..Config::default() }).await
+    }
+
+    pub async fn operator_with(&self, config: Config) -> anyhow::Result<InProcess> {
+        let client = self.tap.client(shared().await.config())?;
+        let watched = Watched::Namespaces(BTreeSet::from([self.name().to_owned()]));
+        InProcess::start(client, Config { watched, ..config }).await
+    }
+
+    /// Waits until the rollout of the policy's present spec is over.
+    pub async fn complete(&self, policy: &str) -> anyhow::Result<PodPolicyStatus> {
+        let is_complete = |status: &PodPolicyStatus| {
+            let rollout = status.rollout.as_ref();
+            rollout.is_some_and(|rollout| rollout.phase == RolloutPhase::Complete && rollout.generation == status.observed_generation)
+                && verdict(status, "Ready") == "True InForce"
+        };
+        self.status(policy, "the rollout to be complete", is_complete).await
+    }
+
+    /// Waits until Ready has this status and reason, and its message these words.
+    pub async fn stands(&self, policy: &str, wanted: &str, words: &[&str]) -> anyhow::Result<PodPolicyStatus> {
+        let stands = |status: &PodPolicyStatus| {
+            let message = podpolicy_e2e::policies::condition(status, "Ready").map(|ready| ready.message.clone()).unwrap_or_default();
+            verdict(status, "Ready") == wanted && words.iter().all(|word| message.contains(word))
+        };
+        self.status(policy, &format!("{wanted} with {words:?}"), stands).await
+    }
+
+    /// What the evictions that were sent came to.
+    pub fn evictions(&self) -> Vec<Exchange> {
+        self.tap.exchanges().into_iter().filter(|sent| sent.subresource == "eviction").collect()
+    }
+
+    /// How many evictions the API server has taken.
+    pub fn evicted(&self) -> usize {
+        self.evictions().iter().filter(|sent| matches!(sent.outcome, Outcome::Answered(201))).count()
+    }
+
+    pub async fn graces(&self) -> anyhow::Result<Vec<i64>> {
+        let pods = self.pods.list(&ListParams::default()).await?;
+        Ok(pods.iter().filter_map(|pod| pod.spec.as_ref()?.termination_grace_period_seconds).collect())
+    }
+
+    pub async fn uids(&self, app: &str) -> anyhow::Result<BTreeSet<String>> {
+        let pods = self.pods.list(&ListParams::default().labels(&format!("app={app}"))).await?;
+        Ok(pods.iter().filter_map(kube::ResourceExt::uid).collect())
+    }
+}
+
+pub fn rollout(status: &PodPolicyStatus) -> &RolloutStatus {
+    status.rollout.as_ref().unwrap_or_else(|| panic!("no rollout in {status:?}"))
+}
+
+/// Whether the pod has a setting of a policy.
+pub fn has_probe(pod: &Pod) -> bool {
+    pod.annotations().get("podpolicy.dev/applied").is_some_and(|record| record.contains("livenessProbe"))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
