@@ -140,7 +140,8 @@ impl State {
         let script = Arc::clone(&lock(&self.script));
         let fate = script(pod);
         let has_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-        let restarts = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first().map(|status| status.restart_count));
+        let restarts =
+            pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first().map(|status| status.restart_count));
         match (fate, has_node) {
             (Fate::Unschedulable(message), _) => {
                 if has_condition(pod, "PodScheduled").is_none() {
@@ -149,7 +150,8 @@ impl State {
                 }
             }
             (_, false) => {
-                let binding: Binding = serde_json::from_value(json!({ "metadata": { "name": name }, "target": { "kind": "Node", "name": "fake" } }))?;
+                let target = json!({ "kind": "Node", "name": node(pod).unwrap_or("fake") });
+                let binding: Binding = serde_json::from_value(json!({ "metadata": { "name": name }, "target": target }))?;
                 pods.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding).await?;
             }
             (Fate::Ready, true) if !is_ready(pod) => self.set(pods, pod, &running(true, 0)).await?,
@@ -186,6 +188,14 @@ impl State {
         events.create(&PostParams::default(), &event).await?;
         Ok(())
     }
+}
+
+/// The node that the pod of a DaemonSet is for.
+fn node(pod: &Pod) -> Option<&str> {
+    let required =
+        pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
+    fields.filter_map(|field| field.values.as_ref()?.first()).map(String::as_str).next()
 }
 
 /// A status as a kubelet writes it.

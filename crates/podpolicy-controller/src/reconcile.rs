@@ -413,7 +413,10 @@ impl Reconciler {
         }
         let settle = self.unsettled.values().min().map(|since| *since + STATUS_INTERVAL);
         let rest = (!self.statuses.is_idle()).then_some(self.statuses_rest).filter(|end| *end > now);
-        [self.pods.next_due(), self.statuses.next_due(), self.rollouts.next_due(), rest, settle].into_iter().flatten().fold(now + HEARTBEAT, Instant::min)
+        [self.pods.next_due(), self.statuses.next_due(), self.rollouts.next_due(), rest, settle]
+            .into_iter()
+            .flatten()
+            .fold(now + HEARTBEAT, Instant::min)
     }
 
     fn measure(&mut self, now: Instant) {

@@ -5,8 +5,8 @@ mod carried;
 mod census;
 mod pods;
 mod policies;
-mod selectors;
 mod rollout;
+mod selectors;
 mod sources;
 #[cfg(test)]
 mod tests;

@@ -279,9 +279,10 @@ mod wire {
     }
 
     fn controller(references: Vec<OwnerReference>) -> Option<Arc<Owner>> {
-        references.into_iter().find(|reference| reference.controller == Some(true)).map(
-            |OwnerReference { controller: _, kind, name, uid }| Arc::new(Owner { kind, name, uid }),
-        )
+        references
+            .into_iter()
+            .find(|reference| reference.controller == Some(true))
+            .map(|OwnerReference { controller: _, kind, name, uid }| Arc::new(Owner { kind, name, uid }))
     }
 
     impl From<Spec> for PodTemplate {

@@ -1,7 +1,7 @@
 //! The workload's own rolling update replaces the pods.
 
-use kube::Api;
 use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
 use podpolicy_e2e::workload::{Kind, StageNode};
 
 use crate::scene::{Scene, grace};

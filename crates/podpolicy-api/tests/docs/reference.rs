@@ -143,6 +143,7 @@ fn title(field: &str, schema: &JSONSchemaProps) -> &'static str {
         "sleep" => "Sleep",
         "rollout" if has("phase") => "Rollout status",
         "rollout" => "Rollout",
+        "failure" => "Rollout failure",
         "admission" => "Admission status",
         "conditions" => "Condition",
         "execChecked" => "Exec check",

@@ -77,7 +77,8 @@ pub(crate) fn plan(snapshot: &Snapshot, memory: &Memory, budget: u32, now: Times
 fn claims(snapshot: &Snapshot) -> HashMap<&str, usize> {
     let mut claims = HashMap::new();
     for (index, policy) in snapshot.policies.iter().enumerate().filter(|(_, policy)| !policy.rollout.paused) {
-        let wanted = snapshot.workloads.iter().filter(|workload| !work(policy, index, workload).is_empty() && can_replace(policy, workload).is_ok());
+        let wanted =
+            snapshot.workloads.iter().filter(|workload| !work(policy, index, workload).is_empty() && can_replace(policy, workload).is_ok());
         for workload in wanted {
             claims.entry(workload.uid.as_str()).or_insert(index);
         }
@@ -409,8 +410,7 @@ impl<'a> Planner<'a> {
                 workload.id, workload.replicas
             )));
         }
-        (workload.is_rolling && broken == 0)
-            .then(|| Stand::Blocked(format!("{} is rolling by itself, which is waited for", workload.id)))
+        (workload.is_rolling && broken == 0).then(|| Stand::Blocked(format!("{} is rolling by itself, which is waited for", workload.id)))
     }
 
     /// How many pods the workload's controller has still to make.

@@ -1,11 +1,9 @@
 //! The requests of rollouts: an eviction, a restart, the kubelet's words. Nothing here decides whether to send one, and none is sent
 //! again from here.
 
-use k8s_openapi::{
-    api::{
-        apps::v1::{DaemonSet, Deployment, StatefulSet},
-        core::v1::{Event, Pod},
-    },
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
+    core::v1::{Event, Pod},
 };
 use kube::{
     Api, Client,

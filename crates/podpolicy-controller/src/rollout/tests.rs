@@ -62,7 +62,11 @@ fn workload_that_is_broken_already_is_left_alone_and_said() {
     cluster.breaks("bad-1");
     cluster.run();
     assert_eq!(cluster.evicted(), ["good-0", "good-1", "good-2"]);
-    assert!(matches!(cluster.stand(), Stand::Blocked(message) if message.contains("Deployment/bad is not healthy")), "{:?}", cluster.stand());
+    assert!(
+        matches!(cluster.stand(), Stand::Blocked(message) if message.contains("Deployment/bad is not healthy")),
+        "{:?}",
+        cluster.stand()
+    );
     cluster.heals("bad-1");
     cluster.run();
     assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");

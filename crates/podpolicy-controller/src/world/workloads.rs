@@ -88,8 +88,9 @@ impl Workloads {
 /// What is known of an object that is a workload whose pods can be replaced, and that has pods.
 fn known(kind: SelectingKind, object: &Selecting) -> Option<Known> {
     let Selecting { metadata, spec, status } = object;
-    let WorkloadStatus { observed_generation, replicas: present, updated_replicas, desired_number_scheduled, updated_number_scheduled, .. } =
-        status;
+    let WorkloadStatus {
+        observed_generation, replicas: present, updated_replicas, desired_number_scheduled, updated_number_scheduled, ..
+    } = status;
     let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     let wanted = spec.replicas.unwrap_or(1);
     let strategy = spec.strategy.as_ref().or(spec.update_strategy.as_ref());

@@ -8,9 +8,7 @@ use podpolicy_engine::PolicyId;
 
 use crate::{
     observe::Key,
-    rollout::{
-        Gate, PodView, PolicyView, Snapshot, Stand, Standing, Step, Strays, Workload, WorkloadId, memory::Memory, plan::plan,
-    },
+    rollout::{Gate, PodView, PolicyView, Snapshot, Stand, Standing, Step, Strays, Workload, WorkloadId, memory::Memory, plan::plan},
     source::SelectingKind,
 };
 
@@ -110,14 +108,7 @@ impl Cluster {
             broken: BTreeSet::new(),
         };
         for (name, replicas) in workloads {
-            let mut deployment = Deployment {
-                replicas: *replicas,
-                template: 1,
-                stamp: None,
-                made: 0,
-                pods: Vec::new(),
-                due: Vec::new(),
-            };
+            let mut deployment = Deployment { replicas: *replicas, template: 1, stamp: None, made: 0, pods: Vec::new(), due: Vec::new() };
             for _ in 0..*replicas {
                 let pod = deployment.make(name, now - SignedDuration::from_hours(1), 0);
                 deployment.pods.push(pod);
