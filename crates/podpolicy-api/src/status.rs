@@ -351,6 +351,10 @@ pub struct RolloutFailure {
     /// The container that failed, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The UID of the pod's owner that is exempt from the policy because of it, with `onFailure: Revert`: of a Deployment, the ReplicaSet of
+    /// its present template. The policy selects none of its pods. Absent with `Pause`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exempt: Option<String>,
     /// What happened, with the kubelet's own words.
     pub message: String,
     /// When it was seen.

@@ -129,6 +129,7 @@ pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, stat
                     "generation": generation, "started": started, "failure": failure.map(|failure| {
                         let mut body = json!(failure);
                         body["container"] = json!(failure.container);
+                        body["exempt"] = json!(failure.exempt);
                         body
                     }),
                 })

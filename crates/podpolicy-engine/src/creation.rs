@@ -90,7 +90,7 @@ pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
     }
     let old = Record::of(pod);
     let own = Own::of(pod, &old, &BTreeSet::new());
-    let policies: Vec<_> = program.select(&pod.namespace, &own.labels).into_iter().filter(|policy| !policy.is_audit()).collect();
+    let policies: Vec<_> = program.select(pod, &own.labels).into_iter().filter(|policy| !policy.is_audit()).collect();
     if policies.is_empty() {
         return Creation::default();
     }

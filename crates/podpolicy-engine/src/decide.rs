@@ -51,7 +51,7 @@ pub(crate) fn decide(program: &Program, pod: &Pod) -> Outcome {
     let mut theirs = BTreeSet::new();
     loop {
         let own = Own::of(pod, &record, &theirs);
-        let selected = program.select(&pod.namespace, &own.labels);
+        let selected = program.select(pod, &own.labels);
         let (audits, enforcing): (Vec<_>, Vec<_>) = selected.into_iter().partition(|policy| policy.is_audit());
         let scene = Scene { pod, policies: enforcing, facts: program.facts(&pod.namespace), settings: program.settings(), settled: None };
         let mut ledger = Ledger::new(scene.policies.clone());

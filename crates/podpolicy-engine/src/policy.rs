@@ -1,6 +1,10 @@
 //! A policy of either kind, parsed once: identity, rank among others, selector, and rules ready to be looked up.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use jiff::Timestamp;
 use podpolicy_api::{
@@ -85,6 +89,7 @@ pub struct Policy {
     selector: Selector,
     rules: PolicyRules,
     exec: Exec,
+    exempt: BTreeSet<String>,
     problems: Vec<String>,
 }
 
@@ -134,6 +139,7 @@ impl Policy {
             selector: Selector::from(&rules.selector),
             rules: rules.clone(),
             exec: Exec::default(),
+            exempt: BTreeSet::new(),
             problems,
         }
     }
@@ -143,6 +149,23 @@ impl Policy {
     pub fn with_exec(mut self, exec: Exec) -> Self {
         self.exec = exec;
         self
+    }
+
+    /// The same policy, which leaves alone the pods of these owners, by UID: it selects none of them. Policies start out with none.
+    #[must_use]
+    pub fn with_exempt(mut self, owners: BTreeSet<String>) -> Self {
+        self.exempt = owners;
+        self
+    }
+
+    /// The owners whose pods it leaves alone, by UID.
+    pub fn exempt(&self) -> &BTreeSet<String> {
+        &self.exempt
+    }
+
+    /// Whether it selects a pod with these labels of its own, as far as the pod goes.
+    pub(crate) fn selects(&self, pod: &Pod, own: &BTreeMap<String, String>) -> bool {
+        self.selector.matches(own) && !pod.owner.as_ref().is_some_and(|owner| self.exempt.contains(&owner.uid))
     }
 
     /// Who vouches for its authors.

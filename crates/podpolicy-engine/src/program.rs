@@ -108,13 +108,14 @@ impl Program {
     }
 
     /// The policies that select a pod with these labels of its own, in order.
-    pub(crate) fn select(&self, namespace: &str, own: &BTreeMap<String, String>) -> Vec<&Arc<Policy>> {
+    pub(crate) fn select(&self, pod: &Pod, own: &BTreeMap<String, String>) -> Vec<&Arc<Policy>> {
+        let namespace = pod.namespace.as_str();
         let ranks = match self.indexes.get(namespace) {
             Some(index) => index.get_or_init(|| self.index(namespace)).candidates(own),
             None if self.is_excluded(namespace) => Vec::new(),
             None => self.elsewhere.get_or_init(|| self.index(namespace)).candidates(own),
         };
-        ranks.into_iter().map(|rank| &self.policies[rank as usize]).filter(|policy| policy.selector().matches(own)).collect()
+        ranks.into_iter().map(|rank| &self.policies[rank as usize]).filter(|policy| policy.selects(pod, own)).collect()
     }
 
     fn is_excluded(&self, namespace: &str) -> bool {
@@ -165,7 +166,10 @@ mod tests {
         let policy = Arc::new(Policy::from_cluster(&serde_json::from_value(policy).unwrap()));
         let settings = Settings { excluded_namespaces: ["kube-system".to_owned()].into(), ..Settings::default() };
         let program = Program::new([policy], HashMap::new(), settings);
-        let selected = |namespace: &str| program.select(namespace, &BTreeMap::new()).len();
+        let selected = |namespace: &str| {
+            let pod: Pod = serde_json::from_value(json!({ "metadata": { "namespace": namespace } })).unwrap();
+            program.select(&pod, &BTreeMap::new()).len()
+        };
         assert_eq!(["kube-system", "shop", "kube-system", "bank"].map(selected), [0, 1, 0, 1]);
     }
 }

@@ -96,7 +96,7 @@ impl Remaining<'_> {
     /// What the policy gives, to be compared: the same from the same policy is decided in the same way.
     pub fn settings(&self) -> impl PartialEq + '_ {
         let Self { policy, namespaces: _, labels, annotations, grace_period, probes, hooks } = self;
-        (policy.id(), labels, annotations, grace_period, probes, hooks)
+        (policy.id(), policy.exempt(), labels, annotations, grace_period, probes, hooks)
     }
 
     /// Whether no pod can get anything from the policy.

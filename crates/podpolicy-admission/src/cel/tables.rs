@@ -167,7 +167,8 @@ impl Tables {
     fn add(&mut self, number: usize, policy: &Remaining<'_>) {
         let replaces = policy.replaces();
         let conditions = selection(policy.policy.selector(), OWN)
-            .chain(policy.namespaces.into_iter().flat_map(|selector| selection(selector, "variables.namespaceLabels")));
+            .chain(policy.namespaces.into_iter().flat_map(|selector| selection(selector, "variables.namespaceLabels")))
+            .chain(exemption(policy.policy.exempt()));
         self.selections.push(conditions.collect());
         self.names.push(policy.policy.in_record().to_owned());
         for label in &policy.labels {
@@ -356,6 +357,13 @@ pub(super) fn chunked_within(
 /// The expression with a short name for what it reads often: looking a variable up costs the API server more.
 pub(super) fn with(name: &str, value: &str, expression: impl std::fmt::Display) -> String {
     format!("[{value}].map({name}, {expression})[0]")
+}
+
+/// The condition that the pod is of none of these owners.
+fn exemption(owners: &BTreeSet<String>) -> Option<String> {
+    let uids = literal::list(owners.iter().map(|uid| literal::text(uid)));
+    let is_one = format!("owner.?controller.orValue(false) && owner.uid in {uids}");
+    (!owners.is_empty()).then(|| format!("!object.metadata.?ownerReferences.orValue([]).exists(owner, {is_one})"))
 }
 
 /// The conditions of a selector, on labels in a variable.

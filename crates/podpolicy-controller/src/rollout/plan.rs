@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use podpolicy_api::{RolloutFailure, RolloutPhase, RolloutStatus, Strategy};
+use podpolicy_api::{FailureAction, RolloutFailure, RolloutPhase, RolloutStatus, Strategy};
 use podpolicy_engine::PolicyId;
 
 use super::{
@@ -36,6 +36,8 @@ pub(crate) enum Stand {
     Progressing(String),
     /// It waits for something outside of it.
     Blocked(String),
+    /// A failed workload gets pods without the settings again.
+    Reverting(String),
     /// A person has stopped it.
     Paused(String),
     /// A failure has.
@@ -174,7 +176,7 @@ impl<'a> Planner<'a> {
         let (updated, total) = self.count(index);
         let mut workload = scene.touched.map(str::to_owned);
         let (stand, step) = match &failure {
-            Some(failure) => (Stand::Failed(failure_message(&policy.id, failure)), None),
+            Some(failure) => self.after_failure(scene, failure, &mut workload),
             None => self.go_on(scene, same.is_some_and(|before| before.phase == RolloutPhase::Complete), &mut workload),
         };
         let (phase, message) = match &stand {
@@ -182,6 +184,7 @@ impl<'a> Planner<'a> {
             Stand::Progressing(message) | Stand::Blocked(message) | Stand::Forbidden(message) | Stand::NotAtCreation(message) => {
                 (RolloutPhase::Progressing, Some(message.clone()))
             }
+            Stand::Reverting(message) => (RolloutPhase::Reverting, Some(message.clone())),
             Stand::Paused(message) | Stand::Failed(message) => (RolloutPhase::Paused, Some(message.clone())),
         };
         let workload = workload.filter(|_| phase != RolloutPhase::Complete);
@@ -221,6 +224,61 @@ impl<'a> Planner<'a> {
         (updated, total)
     }
 
+    /// Nothing, but for the pods of a workload that is exempt by now.
+    fn after_failure(&mut self, scene: Scene<'a>, failure: &RolloutFailure, touched: &mut Option<String>) -> (Stand, Option<Step>) {
+        let failed = Stand::Failed(failure_message(&scene.policy.id, failure));
+        let workload = self.snapshot.workloads.iter().find(|workload| workload.uid == failure.workload_uid);
+        let (Some(workload), Some(owner)) = (workload, &failure.exempt) else { return (failed, None) };
+        // Pods that were exempt when they were created have nothing of the policy's.
+        let given = workload.pods.iter().filter(|pod| {
+            pod.owner_uid.as_ref() == Some(owner)
+                && pod.is_outdated(scene.index)
+                && pod.standing(scene.index).is_some_and(|it| it.has_given)
+        });
+        let given: Vec<_> = given.filter(|pod| !self.memory.was_sent(&pod.uid)).collect();
+        let is_exempt = scene.policy.exempt.contains(owner);
+        if is_exempt && given.is_empty() && self.unavailable(scene.policy, workload) == 0 {
+            return (failed, None);
+        }
+        let reverting = |what: String| Stand::Reverting(format!("{}; taking it back: {what}", failure_message(&scene.policy.id, failure)));
+        match &scene.policy.at_creation {
+            Gate::InForce => {}
+            Gate::Waiting(message) | Gate::Never(message) => return (reverting(message.clone()), None),
+        }
+        *touched = Some(failure.workload.clone());
+        if !is_exempt || !scene.has_touched(workload) {
+            return (reverting("beginning".to_owned()), None);
+        }
+        // By eviction also where the rollout restarts workloads: a template that is stamped again would be another.
+        let blocked = self.memory.blocked(workload).filter(|blocked| blocked.until > self.now);
+        if let Some(blocked) = blocked {
+            let message = blocked.message.clone();
+            return (if blocked.is_forbidden { Stand::Forbidden(message) } else { reverting(message) }, None);
+        }
+        let broken = given.iter().filter(|pod| !pod.is_ready).min_by_key(|pod| workload.turn(pod));
+        let is_awaited = self.missing(workload) > 0 || workload.pods.iter().any(|pod| self.is_coming_back(scene, pod));
+        let next = broken.or_else(|| {
+            let most = scene.policy.max_unavailable(workload.replicas);
+            let has_room = self.unavailable(scene.policy, workload) < most;
+            given.iter().filter(|_| has_room).min_by_key(|pod| workload.turn(pod))
+        });
+        let step = next.filter(|_| !is_awaited).map(|pod| Step::Evict {
+            workload: workload.target(),
+            pod: pod.name.clone(),
+            pod_uid: pod.uid.clone(),
+        });
+        let what =
+            step.as_ref().map_or_else(|| "waiting for pods to be ready".to_owned(), |_| format!("replacing pods of {}", workload.id));
+        (reverting(what), step)
+    }
+
+    /// Whether the pod has come without the policy's settings, and is not ready yet.
+    fn is_coming_back(&mut self, scene: Scene<'a>, pod: &PodView) -> bool {
+        let at = pod.available_at(scene.policy.min_ready());
+        self.wakes.extend(at);
+        !pod.is_leaving && pod.standing(scene.index).is_none() && at.is_none_or(|at| at > self.now)
+    }
+
     fn go_on(&mut self, scene: Scene<'a>, was_complete: bool, touched: &mut Option<String>) -> (Stand, Option<Step>) {
         let Scene { index, policy, .. } = scene;
         let snapshot = self.snapshot;
@@ -235,6 +293,7 @@ impl<'a> Planner<'a> {
                 workload_uid: workload.uid.clone(),
                 template: workload.template.clone(),
                 pod: pod.name.clone(),
+                exempt: pod.owner_uid.clone().filter(|_| policy.rollout.on_failure == FailureAction::Revert),
                 container: pod.trouble.as_ref().and_then(|trouble| trouble.container.clone()),
                 message,
                 time: Time(Timestamp::from_second(self.now.as_second()).unwrap_or(self.now)),
@@ -573,10 +632,11 @@ fn in_one(skipped: Vec<Stand>) -> Stand {
 }
 
 fn failure_message(policy: &PolicyId, failure: &RolloutFailure) -> String {
-    let RolloutFailure { workload, pod, container, message, .. } = failure;
+    let RolloutFailure { workload, pod, container, message, exempt, .. } = failure;
+    let exempt = exempt.as_ref().map(|_| format!("; {workload} is exempt from the policy until then")).unwrap_or_default();
     let container = container.as_ref().map(|container| format!(", container {container},")).unwrap_or_default();
     format!(
-        "the rollout of {policy} has stopped at {workload}: pod {pod}{container} {message}; correct the policy or the workload's pod template"
+        "the rollout of {policy} has stopped at {workload}: pod {pod}{container} {message}; correct the policy or the workload's pod template{exempt}"
     )
 }
 

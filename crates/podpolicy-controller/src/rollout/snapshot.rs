@@ -1,7 +1,7 @@
 //! What a rollout is decided on: policies, the workloads whose pods they select, and the pods. Values only; `world/rollout.rs` makes it
 //! of what is known.
 
-use std::{cmp::Reverse, fmt};
+use std::{cmp::Reverse, collections::BTreeSet, fmt};
 
 use jiff::{SignedDuration, Timestamp};
 use podpolicy_api::{MaxUnavailable, Probe, Rollout, RolloutStatus};
@@ -30,6 +30,8 @@ pub(crate) struct PolicyView {
     pub(crate) uid: String,
     pub(crate) generation: i64,
     pub(crate) rollout: Rollout,
+    /// The owners whose pods the policy leaves alone by now, by UID.
+    pub(crate) exempt: BTreeSet<String>,
     /// How long the first pod with the settings in a workload must stay ready: as long as it takes a probe of the policy's to kill it, and
     /// not less than any other.
     pub(crate) proof: SignedDuration,
@@ -94,6 +96,7 @@ pub(crate) struct Workload {
 pub(crate) struct PodView {
     pub(crate) name: String,
     pub(crate) uid: String,
+    pub(crate) owner_uid: Option<String>,
     pub(crate) created: Timestamp,
     pub(crate) is_ready: bool,
     /// Since when it is ready, or not.

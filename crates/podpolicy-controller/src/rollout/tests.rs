@@ -149,6 +149,27 @@ fn restart_that_fails_stops_and_goes_on_with_another_policy() {
     assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
 }
 
+#[test]
+fn revert_gives_a_failed_workload_back_what_it_had_and_tries_it_again_with_another_policy_or_template() {
+    for fate in [Fate::Restarts, Fate::NeverReady] {
+        let mut cluster = Cluster::new(&[("web", 6)], 1);
+        cluster.policy.on_failure = podpolicy_api::FailureAction::Revert;
+        cluster.fate = fate;
+        cluster.run();
+        assert!(matches!(cluster.stand(), Stand::Failed(message) if message.contains("is exempt")), "{:?}", cluster.stand());
+        // The canary, and its broken replacement.
+        assert_eq!(cluster.evicted(), ["web-0", "web-6"]);
+        assert_eq!((cluster.most_down("web"), cluster.down("web")), (1, 0));
+        cluster.crash();
+        cluster.run();
+        assert_eq!(cluster.evicted().len(), 2, "nor after a crash");
+        cluster.fate = Fate::Ready;
+        cluster.change_policy();
+        cluster.run();
+        assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 

@@ -12,6 +12,7 @@ pub(super) fn readiness(planned: &Planned) -> Option<Vec<Verdict>> {
         Stand::Complete => return None,
         Stand::Progressing(message) => reconciling(ConditionReason::RollingOut, format!("{}; {message}", progress())),
         Stand::Blocked(message) => reconciling(ConditionReason::RolloutBlocked, format!("{}; {message}", progress())),
+        Stand::Reverting(message) => reconciling(ConditionReason::RolloutFailed, message.clone()),
         Stand::Paused(message) => stalled(ConditionReason::RolloutPaused, message.clone()),
         Stand::Failed(message) => stalled(ConditionReason::RolloutFailed, message.clone()),
         Stand::Forbidden(message) => stalled(ConditionReason::Forbidden, message.clone()),

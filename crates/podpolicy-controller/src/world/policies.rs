@@ -76,7 +76,7 @@ impl World {
             return;
         }
         let seen = self.note_commands(&policy, &uid, generation);
-        let policy = vouched(&self.guard, policy, &uid, generation, &status);
+        let policy = vouched(&self.guard, policy, &uid, generation, &status).with_exempt(exempt(generation, &status));
         match self.policies.get_mut(&id) {
             Some(slot) if slot.uid == uid && *slot.policy == policy => {
                 slot.generation = generation;
@@ -195,6 +195,12 @@ impl World {
     pub(crate) fn refused_everywhere(&self, slot: &PolicySlot) -> Vec<Finding> {
         self.program.refused_everywhere(&slot.policy)
     }
+}
+
+/// The owners that a failed rollout of the present spec has exempted.
+fn exempt(generation: Option<i64>, status: &PodPolicyStatus) -> BTreeSet<String> {
+    let rollout = status.rollout.as_ref().filter(|rollout| rollout.generation == generation);
+    rollout.and_then(|rollout| rollout.failure.as_ref()?.exempt.clone()).into_iter().collect()
 }
 
 /// The policy with who vouches for its authors.

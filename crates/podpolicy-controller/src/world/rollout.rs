@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use podpolicy_api::Strategy;
-use podpolicy_engine::{Life, PolicyId, PolicyKind};
+use podpolicy_engine::{Life, Policy, PolicyId, PolicyKind, Record};
 
 use super::{Known, PodSlot, PolicySlot, World};
 use crate::{
@@ -24,10 +24,12 @@ impl World {
         let ranked = self.program.policies().iter().filter_map(|policy| self.policies.get_key_value(policy.id()));
         let ranked: Vec<_> = ranked.filter(|(_, slot)| has_rollout(slot)).collect();
         let ranks: HashMap<&PolicyId, usize> = ranked.iter().enumerate().map(|(rank, (id, _))| (*id, rank)).collect();
+        let exempting: Vec<_> =
+            ranked.iter().map(|(_, slot)| &*slot.policy).enumerate().filter(|(_, it)| !it.exempt().is_empty()).collect();
         let mut strays = vec![Strays::default(); ranked.len()];
         let mut workloads: BTreeMap<WorkloadId, Workload> = BTreeMap::new();
         for (key, slot) in self.pods_of_namespaces(&ranked) {
-            let view = view(key, slot, &ranks);
+            let view = view(key, slot, &ranks, &exempting);
             let found = slot.pod.owner.as_ref().and_then(|owner| self.workloads.of(&key.namespace, owner));
             let Some((kind, workload_key, known, failure)) = found else {
                 note_stray(&mut strays, &view, key);
@@ -83,7 +85,9 @@ impl World {
             generation: slot.generation.unwrap_or_default(),
             proof: PolicyView::proof(&slot.policy, &rollout),
             rollout,
-            at_creation: gate(self.at_creation(slot)),
+            exempt: slot.policy.exempt().clone(),
+            // What the status said before a restart may be about before an exemption.
+            at_creation: gate(self.admission.of(&slot.policy)),
             before: slot.status.rollout.clone(),
             strays,
         }
@@ -122,13 +126,21 @@ fn workload(id: &WorkloadId, known: &Known) -> Workload {
     Workload { id: id.clone(), uid, replicas, is_rolling, is_paused, rolls, partition, template, stamp, failure, pods: Vec::new() }
 }
 
-fn view(key: &Key, slot: &PodSlot, ranks: &HashMap<&PolicyId, usize>) -> PodView {
+fn view(key: &Key, slot: &PodSlot, ranks: &HashMap<&PolicyId, usize>, exempting: &[(usize, &Policy)]) -> PodView {
     let running = &slot.pod.running;
     let standings = slot.outcome.verdicts.iter().filter_map(|verdict| {
         let policy = *ranks.get(verdict.policy.id())?;
         Some(Standing { policy, is_outdated: verdict.is_outdated, has_given: verdict.has_given })
     });
+    // Pods of an exempt owner with settings of the policy are to be replaced by pods without.
+    let exempted = exempting.iter().filter(|(_, policy)| {
+        let owner = slot.pod.owner.as_ref();
+        owner.is_some_and(|owner| policy.exempt().contains(&owner.uid))
+            && Record::of(&slot.pod).created.values().any(|entry| entry.by == policy.in_record())
+    });
+    let exempted = exempted.map(|(policy, _)| Standing { policy: *policy, is_outdated: true, has_given: true });
     PodView {
+        owner_uid: slot.pod.owner.as_ref().map(|owner| owner.uid.clone()),
         name: key.name.clone(),
         uid: slot.pod.uid.clone(),
         created: running.created.unwrap_or(Timestamp::UNIX_EPOCH),
@@ -141,7 +153,7 @@ fn view(key: &Key, slot: &PodSlot, ranks: &HashMap<&PolicyId, usize>) -> PodView
         },
         restarts: running.restarts,
         trouble: running.trouble.as_deref().cloned(),
-        standings: standings.collect(),
+        standings: standings.chain(exempted).collect(),
     }
 }
 

@@ -135,7 +135,7 @@ impl Seen {
 
 impl From<Verdict> for SeenVerdict {
     fn from(verdict: Verdict) -> Self {
-        let Verdict { policy, state, findings } = verdict;
+        let Verdict { policy, state, is_outdated: _, has_given: _, findings } = verdict;
         Self { policy: policy.id().to_string(), state: format!("{state:?}"), findings: findings.into_iter().map(Into::into).collect() }
     }
 }

@@ -60,6 +60,8 @@ pub struct Surroundings {
     pub carried: BTreeSet<(String, String)>,
     /// The policies whose authors may run commands, as records name them.
     pub vouched: BTreeSet<String>,
+    /// The policies that leave the pods of the owner `1` alone, as records name them.
+    pub exempting: BTreeSet<String>,
     pub selectors_are_unseen: bool,
     pub namespace_is_excluded: bool,
 }
@@ -113,7 +115,7 @@ impl World {
 
     /// The program of other policies in the same surroundings.
     pub fn program_of<'a>(&self, policies: impl IntoIterator<Item = &'a Json>) -> Program {
-        let Surroundings { namespace_labels, objects, carried, vouched, selectors_are_unseen, namespace_is_excluded } =
+        let Surroundings { namespace_labels, objects, carried, vouched, exempting, selectors_are_unseen, namespace_is_excluded } =
             self.surroundings.clone();
         let readers = cluster::readers(&objects, "shop", &namespace_labels);
         let facts = NamespaceFacts { labels: namespace_labels, readers, carried };
@@ -124,7 +126,8 @@ impl World {
         };
         let vouch = |policy: Policy| {
             let exec = if vouched.contains(policy.in_record()) { Exec::Vouched } else { Exec::NotChecked };
-            Arc::new(policy.with_exec(exec))
+            let exempt = exempting.contains(policy.in_record()).then(|| "1".to_owned()).into_iter().collect();
+            Arc::new(policy.with_exec(exec).with_exempt(exempt))
         };
         let policies = policies.into_iter().map(|policy| vouch(policy_of(policy)));
         Program::new(policies, HashMap::from([("shop".to_owned(), Arc::new(facts))]), settings)
@@ -314,11 +317,17 @@ fn pod() -> impl Strategy<Value = Json> {
     };
     let restart = prop_oneof![4 => Just("Always"), 1 => Just("OnFailure")];
     let grace = prop::option::of(select(vec![30, 45]));
-    (map(&LABELS, &VALUES, 0..4), map(&ANNOTATIONS, &TEXTS, 0..3), container("web"), container("sidecar"), restart, grace).prop_map(
-        |(labels, annotations, web, mut sidecar, restart, grace)| {
+    let owners = prop::option::of(select(vec![("1", true), ("1", false), ("2", true)]));
+    let metadata = (map(&LABELS, &VALUES, 0..4), map(&ANNOTATIONS, &TEXTS, 0..3), owners);
+    (metadata, container("web"), container("sidecar"), restart, grace).prop_map(
+        |((labels, annotations, owner), web, mut sidecar, restart, grace)| {
+            let owner = owner.map(|(uid, is_controller)| {
+                json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": uid, "controller": is_controller })
+            });
+            let owners: Vec<_> = owner.into_iter().collect();
             sidecar["restartPolicy"] = "Always".into();
             json!({
-                "metadata": { "name": "web-1", "namespace": "shop", "labels": labels, "annotations": annotations },
+                "metadata": { "name": "web-1", "namespace": "shop", "labels": labels, "annotations": annotations, "ownerReferences": owners },
                 "spec": {
                     "restartPolicy": restart, "terminationGracePeriodSeconds": grace,
                     "initContainers": [sidecar, { "name": "migrate" }], "containers": [web],
@@ -344,8 +353,9 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
         prop::sample::subsequence(VOUCHED.map(str::to_owned).to_vec(), 0..=VOUCHED.len()).prop_map(|vouched| vouched.into_iter().collect());
     let environment = prop::option::of(select(vec!["prod", "test"]));
     let rarely = || prop::bool::weighted(0.1);
-    (environment, vec(selecting(), 0..4), carried, vouched, rarely(), rarely()).prop_map(
-        |(environment, objects, carried, vouched, selectors_are_unseen, namespace_is_excluded)| Surroundings {
+    let exempting = prop::option::weighted(0.3, select(VOUCHED.map(str::to_owned).to_vec())).prop_map(|one| one.into_iter().collect());
+    (environment, vec(selecting(), 0..4), carried, vouched, exempting, rarely(), rarely()).prop_map(
+        |(environment, objects, carried, vouched, exempting, selectors_are_unseen, namespace_is_excluded)| Surroundings {
             // Every namespace has its name as a label.
             namespace_labels: environment
                 .map(|environment| ("env".to_owned(), environment.to_owned()))
@@ -355,6 +365,7 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
             objects,
             carried,
             vouched,
+            exempting,
             selectors_are_unseen,
             namespace_is_excluded,
         },

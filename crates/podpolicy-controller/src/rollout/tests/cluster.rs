@@ -153,6 +153,13 @@ impl Cluster {
         self.most_down.get(workload).copied().unwrap_or_default()
     }
 
+    /// How many pods of the workload are not ready now.
+    pub(super) fn down(&self, workload: &str) -> usize {
+        let deployment = &self.workloads[workload];
+        let ready = deployment.pods.iter().filter(|pod| pod.view.is_ready).count();
+        usize::try_from(deployment.replicas).unwrap() - ready
+    }
+
     pub(super) fn most_down_before_proof(&self) -> u32 {
         self.most_down_before_proof
     }
@@ -219,12 +226,19 @@ impl Cluster {
         pod.view.since = Some(now);
     }
 
+    /// The owner that the policy's status says is exempt.
+    fn exempt(&self) -> Option<String> {
+        let status = self.status.as_ref().filter(|status| status.generation == Some(self.generation))?;
+        status.failure.as_ref()?.exempt.clone()
+    }
+
     fn snapshot(&self) -> Snapshot {
         let policy = PolicyView {
             id: PolicyId::namespaced("shop", "standard"),
             uid: "0123456789".to_owned(),
             generation: self.generation,
             rollout: self.policy.clone(),
+            exempt: self.exempt().into_iter().collect(),
             proof: SignedDuration::from_secs(PROOF),
             at_creation: self.gate.clone(),
             before: self.status.clone(),
@@ -241,7 +255,7 @@ impl Cluster {
             template: deployment.template.to_string(),
             stamp: deployment.stamp.clone(),
             failure: None,
-            pods: deployment.pods.iter().map(|pod| pod.view(self.settings)).collect(),
+            pods: deployment.pods.iter().map(|pod| pod.view(self.settings, self.exempt())).collect(),
         });
         Snapshot { policies: vec![policy], workloads: workloads.collect(), epoch: self.settings.unsigned_abs() }
     }
@@ -315,10 +329,12 @@ impl Cluster {
     /// What controllers and kubelets do in a second.
     fn work(&mut self) {
         let (now, settings, fate) = (self.now, self.settings, self.fate);
+        let exempt = self.exempt();
         for (name, deployment) in &mut self.workloads {
             let due = deployment.due.extract_if(.., |due| *due <= now).count();
             for _ in 0..due {
-                let given = if matches!(fate, Fate::Bare) { 0 } else { settings };
+                let is_exempt = exempt == Some(format!("{name}-{}", deployment.template));
+                let given = if is_exempt || matches!(fate, Fate::Bare) { 0 } else { settings };
                 let pod = deployment.make(name, now, given);
                 deployment.pods.push(pod);
             }
@@ -361,6 +377,7 @@ impl Deployment {
         self.made += 1;
         let view = PodView {
             uid: name.clone(),
+            owner_uid: Some(format!("{}-{}", name.split('-').next().unwrap(), self.template)),
             name,
             created: now,
             is_ready: false,
@@ -376,9 +393,11 @@ impl Deployment {
 }
 
 impl Pod {
-    fn view(&self, settings: i64) -> PodView {
-        let standing = Standing { policy: 0, is_outdated: self.settings != settings, has_given: self.settings > 0 };
-        PodView { standings: vec![standing], ..self.view.clone() }
+    fn view(&self, settings: i64, exempt: Option<String>) -> PodView {
+        let (is_exempt, has_given) = (exempt.is_some() && exempt == self.view.owner_uid, self.settings > 0);
+        let standing = Standing { policy: 0, is_outdated: is_exempt || self.settings != settings, has_given };
+        let standings = if is_exempt && !has_given { Vec::new() } else { vec![standing] };
+        PodView { standings, ..self.view.clone() }
     }
 
     fn live(&mut self, now: Timestamp, fate: Fate, settings: i64, is_broken: bool) {
