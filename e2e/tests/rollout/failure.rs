@@ -1,6 +1,9 @@
 //! A pod that fails stops the rollout, and what the kubelet said is said.
 
+use podpolicy_api::PodPolicyStatus;
+use podpolicy_controller::AdmissionMode;
 use podpolicy_e2e::kubelet::Fate;
+use podpolicy_e2e::policies::verdict;
 
 use crate::scene::{Scene, grace, has_probe, liveness, rollout};
 
@@ -44,5 +47,49 @@ async fn pod_that_is_not_ready_in_time_stops_the_rollout() -> anyhow::Result<()>
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.stands("standard", "False RolloutFailed", &["was not ready within 5 s", "connection refused"]).await?;
     assert_eq!(scene.evicted(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn revert_brings_the_workload_back_by_the_api_server() -> anyhow::Result<()> {
+    revert_brings_the_workload_back("revert-native", AdmissionMode::Native, "Evict").await
+}
+
+#[tokio::test]
+async fn revert_brings_the_workload_back_by_the_webhook() -> anyhow::Result<()> {
+    revert_brings_the_workload_back("revert-webhook", AdmissionMode::Webhook, "Evict").await
+}
+
+#[tokio::test]
+async fn revert_brings_a_restarted_workload_back() -> anyhow::Result<()> {
+    revert_brings_the_workload_back("revert-restart", AdmissionMode::Native, "Restart").await
+}
+
+async fn revert_brings_the_workload_back(prefix: &str, admission: AdmissionMode, strategy: &str) -> anyhow::Result<()> {
+    let scene = Scene::with(prefix, &[("web", 6)]).await?;
+    scene.kubelet.script(|pod| if has_probe(pod) { Fate::Killed("Liveness probe failed: 404".to_owned()) } else { Fate::Ready });
+    let operator = scene.operator_with(scene.config(admission)?).await?;
+    scene.kubelet.watch_out();
+    scene.policy("standard", &liveness("/wrong", &format!("strategy: {strategy}, onFailure: Revert"))).await?;
+    scene.stands("standard", "False RolloutFailed", &["Liveness probe failed: 404", "is exempt from the policy"]).await?;
+    let is_stalled = |status: &PodPolicyStatus| verdict(status, "Stalled") == "True RolloutFailed";
+    scene.status("standard", "nothing left to revert", is_stalled).await?;
+    let pods = scene.ready("web", 6).await?;
+    assert!(!pods.iter().any(has_probe), "{}", podpolicy_e2e::pods::describe(&pods));
+    // A Deployment that rolls by itself takes a pod that was ready once for a good one.
+    if strategy == "Evict" {
+        assert_eq!((scene.evicted(), scene.kubelet.fewest("web")), (2, 5));
+    }
+    // The exemption outlives the operator.
+    operator.stop().await?;
+    let _operator = scene.operator_with(scene.config(admission)?).await?;
+    scene.pass().await?;
+    assert!(!scene.ready("web", 6).await?.iter().any(has_probe));
+    // Another template is tried again.
+    scene.kubelet.script(|_| Fate::Ready);
+    scene.kubectl(&["set", "env", "deployment/web", "PATH_IS=right"]).await?;
+    scene.complete("standard").await?;
+    let pods = scene.ready("web", 6).await?;
+    assert!(pods.iter().all(has_probe), "{}", podpolicy_e2e::pods::describe(&pods));
     Ok(())
 }

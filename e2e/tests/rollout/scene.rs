@@ -6,8 +6,10 @@ use std::ops::Deref;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
+use podpolicy_admission::webhook::{Certificates, Endpoint, Options, configuration_name};
 use podpolicy_api::{PodPolicyStatus, RolloutPhase, RolloutStatus};
 use podpolicy_controller::{AdmissionMode, Config, Watched};
+use podpolicy_e2e::environment::free_address;
 use podpolicy_e2e::kubelet::FakeKubelet;
 use podpolicy_e2e::policies::verdict;
 use podpolicy_e2e::tap::{Exchange, Outcome};
@@ -75,6 +77,15 @@ impl Scene {
     /// An operator of this namespace, with the native backend.
     pub async fn native(&self) -> anyhow::Result<InProcess> {
         self.operator_with(Config { admission: AdmissionMode::Native, ..Config::default() }).await
+    }
+
+    /// How an operator with this backend is configured.
+    pub fn config(&self, admission: AdmissionMode) -> anyhow::Result<Config> {
+        let address = free_address()?;
+        let mut options = Options::new(address, Endpoint::url(&format!("https://{address}"))?, "podpolicy-system");
+        options.certificates = Certificates::Own { namespace: self.name().to_owned(), secret: "webhook".to_owned() };
+        options.name = configuration_name(&BTreeSet::from([self.name().to_owned()]));
+        Ok(Config { admission, webhook: Some(options), ..Config::default() })
     }
 
     pub async fn operator_with(&self, config: Config) -> anyhow::Result<InProcess> {
