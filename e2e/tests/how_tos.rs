@@ -10,15 +10,18 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use podpolicy_controller::{AdmissionMode, Config};
+use podpolicy_e2e::kubelet::FakeKubelet;
 use podpolicy_e2e::{ControlPlane, InProcess, Options, program};
 
 /// The pages with commands that need nothing but a cluster with the operator. `install.md` has a test of its own.
-const PAGES: [&str; 5] = ["labels-and-annotations.md", "settings-at-creation.md", "exec.md", "metrics.md", "explain.md"];
+const PAGES: [&str; 6] = ["labels-and-annotations.md", "settings-at-creation.md", "rollout.md", "exec.md", "metrics.md", "explain.md"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_every_how_to_work() -> anyhow::Result<()> {
     let plane = ControlPlane::start(Options::default()).await?;
     let operator = InProcess::start(plane.client(), Config { admission: AdmissionMode::Auto, ..Config::default() }).await?;
+    // Its pods are to be ready.
+    let _kubelet = FakeKubelet::start(&plane.client(), "rolling");
     for page in PAGES {
         run(&plane, page, None)?;
     }

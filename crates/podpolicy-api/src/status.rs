@@ -244,7 +244,7 @@ pub enum ConditionReason {
     RolloutBlocked,
     /// Ready, Stalled: the rollout to pods that already run is paused.
     RolloutPaused,
-    /// Ready, Stalled: the rollout to pods that already run has failed.
+    /// Ready, Stalled: the rollout to pods that already run has failed. Reconciling: what it has done to the workload is being taken back.
     RolloutFailed,
     /// Ready, Compliant, Stalled: fields of some pods were refused. Ready, Stalled: no pod is selected yet, and those that come will lack
     /// fields that no pod gets.
