@@ -240,3 +240,31 @@ impl Resource for Selecting {
         &mut self.metadata
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn template(annotations: Option<Value>, image: &str) -> Template {
+        let mut template =
+            json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "containers": [{ "name": "web", "image": image }] } });
+        if let Some(annotations) = annotations {
+            template["metadata"]["annotations"] = annotations;
+        }
+        serde_json::from_value(template).unwrap()
+    }
+
+    #[test]
+    fn restart_stamp_makes_no_other_template() {
+        let stamped = template(Some(json!({ RESTART_ANNOTATION: "one" })), "a");
+        assert_eq!(stamped.stamp.as_deref(), Some("one"));
+        assert_eq!(stamped.digest, template(None, "a").digest);
+        assert_eq!(stamped.digest.len(), 16);
+        assert_ne!(stamped.digest, template(None, "b").digest);
+        let annotated = |stamp: Value| template(Some(json!({ "note": "x", RESTART_ANNOTATION: stamp })), "a").digest;
+        assert_eq!(annotated("one".into()), annotated("two".into()));
+        assert_ne!(annotated("one".into()), stamped.digest);
+    }
+}

@@ -11,6 +11,7 @@ mod manifest;
 mod operator;
 mod pods;
 mod probes;
+mod rollout;
 mod scene;
 mod selection;
 mod takeover;

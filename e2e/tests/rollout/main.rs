@@ -5,4 +5,5 @@ mod evict;
 mod failure;
 mod gates;
 mod restart;
+mod rights;
 mod scene;

@@ -89,7 +89,12 @@ impl Scene {
     }
 
     pub async fn operator_with(&self, config: Config) -> anyhow::Result<InProcess> {
-        let client = self.tap.client(shared().await.config())?;
+        self.operator_of(shared().await.config(), config).await
+    }
+
+    /// An operator of this namespace as the user of a kubeconfig.
+    pub async fn operator_of(&self, user: kube::Config, config: Config) -> anyhow::Result<InProcess> {
+        let client = self.tap.client(user)?;
         let watched = Watched::Namespaces(BTreeSet::from([self.name().to_owned()]));
         InProcess::start(client, Config { watched, ..config }).await
     }

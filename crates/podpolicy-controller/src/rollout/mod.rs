@@ -43,6 +43,8 @@ pub(crate) struct Rollouts {
     memory: Memory,
     planned: HashMap<PolicyId, Planned>,
     steps: JoinSet<Ended>,
+    /// Whether this operator leads, as far as rollouts have heard.
+    is_active: bool,
     /// Whether something has changed since the last plan.
     is_stale: bool,
     /// Nothing is planned sooner.
@@ -69,6 +71,7 @@ impl Rollouts {
             memory: Memory::default(),
             planned: HashMap::new(),
             steps: JoinSet::new(),
+            is_active: false,
             is_stale: true,
             rest: Instant::now(),
             wake: None,
@@ -82,6 +85,7 @@ impl Rollouts {
 
     /// Plans if it is time, starts the steps that are due, and says of which policies the status changes by it.
     pub(crate) fn turn(&mut self, world: &World, now: Instant, time: Timestamp) -> Vec<PolicyId> {
+        self.is_active = true;
         let is_due = self.is_stale || self.wake.is_some_and(|wake| wake <= now);
         if !is_due || now < self.rest {
             return Vec::new();
@@ -164,8 +168,11 @@ impl Rollouts {
         self.planned.get(policy)
     }
 
-    /// When to take a turn.
+    /// When to take a turn; never where another operator leads.
     pub(crate) fn next_due(&self) -> Option<Instant> {
+        if !self.is_active {
+            return None;
+        }
         let wake = if self.is_stale { Some(self.rest) } else { self.wake };
         wake.map(|wake| wake.max(self.rest))
     }
@@ -174,6 +181,7 @@ impl Rollouts {
     pub(crate) fn forget(&mut self) {
         self.memory = Memory::default();
         self.planned.clear();
+        self.is_active = false;
         self.is_stale = true;
     }
 }

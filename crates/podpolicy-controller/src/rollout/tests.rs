@@ -6,7 +6,7 @@ mod cluster;
 use podpolicy_api::RolloutPhase;
 use proptest::prelude::*;
 
-use super::{Gate, Stand};
+use super::{Gate, PolicyView, Stand};
 use cluster::{Cluster, Fate};
 
 #[test]
@@ -201,4 +201,30 @@ proptest! {
         let total: u32 = sizes.iter().sum();
         prop_assert_eq!(cluster.evicted().len(), usize::try_from(total).unwrap());
     }
+}
+
+#[test]
+fn percentage_of_pods_is_rounded_down_and_never_none() {
+    let mut cluster = Cluster::new(&[("web", 4)], 1);
+    for (most, replicas, wanted) in [("25%", 4, 1), ("50%", 5, 2), ("10%", 5, 1), ("100%", 3, 3)] {
+        cluster.policy.max_unavailable = podpolicy_api::MaxUnavailable::Percentage(most.to_owned());
+        assert_eq!(cluster.view().max_unavailable(replicas), wanted, "{most} of {replicas}");
+    }
+}
+
+#[test]
+fn first_pod_is_watched_for_as_long_as_a_probe_takes_to_kill_it() {
+    let proof = |rules: serde_json::Value| {
+        let spec = serde_json::json!({ "selector": {}, "containers": rules, "rollout": { "strategy": "Evict", "minReadySeconds": 20 } });
+        let policy =
+            serde_json::json!({ "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy", "metadata": { "name": "a" }, "spec": spec });
+        let policy = podpolicy_engine::Policy::from_namespaced(&serde_json::from_value(policy).unwrap());
+        PolicyView::proof(&policy, policy.rules().rollout.as_ref().unwrap()).as_secs()
+    };
+    let get = serde_json::json!({ "path": "/", "port": 80 });
+    assert_eq!(proof(serde_json::json!([{ "readinessProbe": { "httpGet": get } }])), 20, "as any other");
+    assert_eq!(proof(serde_json::json!([{ "livenessProbe": { "httpGet": get } }])), 10 * 3 + 1 + 5);
+    let slow =
+        serde_json::json!({ "httpGet": get, "initialDelaySeconds": 60, "periodSeconds": 5, "failureThreshold": 2, "timeoutSeconds": 3 });
+    assert_eq!(proof(serde_json::json!([{ "livenessProbe": { "httpGet": get } }, { "livenessProbe": slow }])), 60 + 5 * 2 + 3 + 5);
 }

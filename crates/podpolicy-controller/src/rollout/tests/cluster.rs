@@ -232,8 +232,9 @@ impl Cluster {
         status.failure.as_ref()?.exempt.clone()
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let policy = PolicyView {
+    /// The policy as the planner sees it.
+    pub(super) fn view(&self) -> PolicyView {
+        PolicyView {
             id: PolicyId::namespaced("shop", "standard"),
             uid: "0123456789".to_owned(),
             generation: self.generation,
@@ -243,7 +244,11 @@ impl Cluster {
             at_creation: self.gate.clone(),
             before: self.status.clone(),
             strays: Strays::default(),
-        };
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let policy = self.view();
         let workloads = self.workloads.iter().map(|(name, deployment)| Workload {
             id: WorkloadId { kind: SelectingKind::Deployment, key: Key { namespace: "shop".into(), name: name.clone() } },
             uid: name.clone(),
