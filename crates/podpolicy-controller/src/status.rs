@@ -12,7 +12,7 @@ use crate::{
     admission::AtCreation,
     apply::WriteError,
     observe::Key,
-    rollout::Planned,
+    rollout::{Planned, Stand},
     world::{PodSlot, PolicySlot},
 };
 
@@ -258,8 +258,12 @@ fn readiness(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Vec<Verdic
     if counts.pending > 0 {
         return pending(tally);
     }
-    if let Some(verdicts) = around.rollout.and_then(rollout::readiness) {
-        return verdicts;
+    if let Some(planned) = around.rollout
+        && let Some(verdicts) = rollout::readiness(planned)
+    {
+        // Of what keeps pods from being created with the settings, more is known there.
+        let better = matches!(planned.stand, Stand::NotAtCreation(_)).then(not_at_creation).flatten();
+        return better.unwrap_or(verdicts);
     }
     if tally.with_refusals > 0 {
         let message = format!("fields of {} of {} pods are refused; {}", tally.with_refusals, counts.matched, tally.first_refusal());

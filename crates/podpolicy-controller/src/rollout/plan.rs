@@ -255,13 +255,10 @@ impl<'a> Planner<'a> {
             let message = blocked.message.clone();
             return (if blocked.is_forbidden { Stand::Forbidden(message) } else { reverting(message) }, None);
         }
-        let broken = given.iter().filter(|pod| !pod.is_ready).min_by_key(|pod| workload.turn(pod));
         let is_awaited = self.missing(workload) > 0 || workload.pods.iter().any(|pod| self.is_coming_back(scene, pod));
-        let next = broken.or_else(|| {
-            let most = scene.policy.max_unavailable(workload.replicas);
-            let has_room = self.unavailable(scene.policy, workload) < most;
-            given.iter().filter(|_| has_room).min_by_key(|pod| workload.turn(pod))
-        });
+        let has_room = self.unavailable(scene.policy, workload) < scene.policy.max_unavailable(workload.replicas);
+        let next = given.iter().min_by_key(|pod| (!is_broken_by(scene.index, pod), workload.turn(pod)));
+        let next = next.filter(|pod| has_room || !self.is_available(scene.policy, pod));
         let step = next.filter(|_| !is_awaited).map(|pod| Step::Evict {
             workload: workload.target(),
             pod: pod.name.clone(),
@@ -390,7 +387,7 @@ impl<'a> Planner<'a> {
             return Verdict::Wait(stand);
         }
         let pod = match broken {
-            Some(pod) if !is_awaited => pod,
+            Some(pod) if !is_awaited && (!self.is_available(policy, pod) || unavailable == 0) => pod,
             Some(_) | None => {
                 // The first one goes alone.
                 let is_proven = scene.fresh(workload).next().is_some();
@@ -460,7 +457,7 @@ impl<'a> Planner<'a> {
     /// Why a workload is left alone that this rollout has not touched.
     fn ill(&mut self, scene: Scene<'a>, workload: &Workload) -> Option<Stand> {
         let Scene { index, policy, .. } = scene;
-        let broken = workload.pods.iter().filter(|pod| is_broken_by(index, pod)).count();
+        let broken = workload.pods.iter().filter(|pod| is_broken_by(index, pod) && !self.is_available(policy, pod)).count();
         let lacking = self.unavailable(policy, workload).saturating_sub(u32::try_from(broken).unwrap_or(u32::MAX));
         if lacking > 0 {
             self.wakes.extend(workload.pods.iter().filter_map(|pod| pod.available_at(policy.min_ready())));
@@ -607,7 +604,9 @@ fn work<'b>(policy: &PolicyView, index: usize, workload: &'b Workload) -> Vec<&'
 
 /// Whether a pod fails that has settings of the policy, and is to be replaced.
 fn is_broken_by(index: usize, pod: &PodView) -> bool {
-    pod.is_outdated(index) && !pod.is_ready && pod.is_scheduled && pod.standing(index).is_some_and(|standing| standing.has_given)
+    // One that is started again and again is ready in between.
+    let fails = pod.is_scheduled && (!pod.is_ready || pod.restarts > 0);
+    fails && pod.is_outdated(index) && pod.standing(index).is_some_and(|standing| standing.has_given)
 }
 
 fn over_budget(workload: &Workload) -> Stand {

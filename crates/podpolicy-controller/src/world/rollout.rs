@@ -8,7 +8,7 @@ use podpolicy_engine::{Life, Policy, PolicyId, PolicyKind, Record};
 
 use super::{Known, PodSlot, PolicySlot, World};
 use crate::{
-    admission::{AtCreation, Progress},
+    admission::{AtCreation, Problem, Progress},
     observe::Key,
     rollout::{Gate, PodView, PolicyView, Snapshot, Standing, Strays, Workload, WorkloadId},
 };
@@ -117,6 +117,8 @@ fn gate(at_creation: Option<AtCreation>) -> Gate {
         (Progress::InForce, None) => Gate::InForce,
         (Progress::InForce, Some(omitted)) => Gate::Never(omitted),
         (Progress::Unknown(message) | Progress::Waiting(message), _) => Gate::Waiting(message),
+        // It is tried again.
+        (Progress::Stuck(Problem::Failing(message)), _) => Gate::Waiting(message),
         (Progress::Stuck(problem), _) => Gate::Never(problem.to_string()),
     }
 }
