@@ -573,7 +573,7 @@ impl<'a> Planner<'a> {
 
 impl Scene<'_> {
     /// Pods that have come with the policy's settings since the rollout has begun, or because of it.
-    fn fresh<'b>(self, workload: &'b Workload) -> impl Iterator<Item = &'b PodView> + use<'b> {
+    fn fresh(self, workload: &Workload) -> impl Iterator<Item = &PodView> + use<'_> {
         let is_touched = self.has_touched(workload);
         let (index, started) = (self.index, self.started);
         workload.pods.iter().filter(move |pod| {

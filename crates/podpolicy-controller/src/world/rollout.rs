@@ -116,9 +116,8 @@ fn gate(at_creation: Option<AtCreation>) -> Gate {
     match (progress, omitted) {
         (Progress::InForce, None) => Gate::InForce,
         (Progress::InForce, Some(omitted)) => Gate::Never(omitted),
-        (Progress::Unknown(message) | Progress::Waiting(message), _) => Gate::Waiting(message),
-        // It is tried again.
-        (Progress::Stuck(Problem::Failing(message)), _) => Gate::Waiting(message),
+        // What fails is tried again.
+        (Progress::Unknown(message) | Progress::Waiting(message) | Progress::Stuck(Problem::Failing(message)), _) => Gate::Waiting(message),
         (Progress::Stuck(problem), _) => Gate::Never(problem.to_string()),
     }
 }

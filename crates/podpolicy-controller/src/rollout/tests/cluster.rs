@@ -260,7 +260,7 @@ impl Cluster {
             template: deployment.template.to_string(),
             stamp: deployment.stamp.clone(),
             failure: None,
-            pods: deployment.pods.iter().map(|pod| pod.view(self.settings, self.exempt())).collect(),
+            pods: deployment.pods.iter().map(|pod| pod.view(self.settings, self.exempt().as_ref())).collect(),
         });
         Snapshot { policies: vec![policy], workloads: workloads.collect(), epoch: self.settings.unsigned_abs() }
     }
@@ -398,8 +398,8 @@ impl Deployment {
 }
 
 impl Pod {
-    fn view(&self, settings: i64, exempt: Option<String>) -> PodView {
-        let (is_exempt, has_given) = (exempt.is_some() && exempt == self.view.owner_uid, self.settings > 0);
+    fn view(&self, settings: i64, exempt: Option<&String>) -> PodView {
+        let (is_exempt, has_given) = (exempt.is_some() && exempt == self.view.owner_uid.as_ref(), self.settings > 0);
         let standing = Standing { policy: 0, is_outdated: is_exempt || self.settings != settings, has_given };
         let standings = if is_exempt && !has_given { Vec::new() } else { vec![standing] };
         PodView { standings, ..self.view.clone() }
@@ -408,7 +408,8 @@ impl Pod {
     fn live(&mut self, now: Timestamp, fate: Fate, settings: i64, is_broken: bool) {
         let age = now.duration_since(self.view.created).as_secs();
         let has_settings = self.settings > 0;
-        if !self.view.is_ready && !is_broken && age == READY_AFTER && !(has_settings && matches!(fate, Fate::NeverReady)) {
+        let never = is_broken || (has_settings && matches!(fate, Fate::NeverReady));
+        if age == READY_AFTER && !self.view.is_ready && !never {
             self.view.is_ready = true;
             self.view.since = Some(now);
         }
