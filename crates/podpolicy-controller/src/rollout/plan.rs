@@ -5,11 +5,15 @@
 //! say is in `status.rollout`, which is written before the first step that relies on it: since when the rollout runs, and
 //! which workload it has touched.
 
+mod failure;
+mod judge;
+mod waiting;
+
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use podpolicy_api::{FailureAction, RolloutFailure, RolloutPhase, RolloutStatus, Strategy};
+use podpolicy_api::{RolloutFailure, RolloutPhase, RolloutStatus, Strategy};
 use podpolicy_engine::PolicyId;
 
 use super::{
@@ -205,12 +209,6 @@ impl<'a> Planner<'a> {
         Planned { policy: policy.id.clone(), generation: policy.generation, status, stand, step }
     }
 
-    /// Whether a failure still counts: the workload is the same, with the same template.
-    fn stands(&self, policy: &PolicyView, failure: &RolloutFailure) -> bool {
-        let workload = self.snapshot.workloads.iter().find(|workload| workload.uid == failure.workload_uid);
-        workload.is_some_and(|workload| workload.template == failure.template && workload.id.named_by(&policy.id) == failure.workload)
-    }
-
     /// Pods that have the settings, and all that should.
     fn count(&self, index: usize) -> (u32, u32) {
         let strays = &self.snapshot.policies[index].strays;
@@ -224,58 +222,6 @@ impl<'a> Planner<'a> {
         (updated, total)
     }
 
-    /// Nothing, but for the pods of a workload that is exempt by now.
-    fn after_failure(&mut self, scene: Scene<'a>, failure: &RolloutFailure, touched: &mut Option<String>) -> (Stand, Option<Step>) {
-        let failed = Stand::Failed(failure_message(&scene.policy.id, failure));
-        let workload = self.snapshot.workloads.iter().find(|workload| workload.uid == failure.workload_uid);
-        let (Some(workload), Some(owner)) = (workload, &failure.exempt) else { return (failed, None) };
-        // Pods that were exempt when they were created have nothing of the policy's.
-        let given = workload.pods.iter().filter(|pod| {
-            pod.owner_uid.as_ref() == Some(owner)
-                && pod.is_outdated(scene.index)
-                && pod.standing(scene.index).is_some_and(|it| it.has_given)
-        });
-        let given: Vec<_> = given.filter(|pod| !self.memory.was_sent(&pod.uid)).collect();
-        let is_exempt = scene.policy.exempt.contains(owner);
-        if is_exempt && given.is_empty() && self.unavailable(scene.policy, workload) == 0 {
-            return (failed, None);
-        }
-        let reverting = |what: String| Stand::Reverting(format!("{}; taking it back: {what}", failure_message(&scene.policy.id, failure)));
-        match &scene.policy.at_creation {
-            Gate::InForce => {}
-            Gate::Waiting(message) | Gate::Never(message) => return (reverting(message.clone()), None),
-        }
-        *touched = Some(failure.workload.clone());
-        if !is_exempt || !scene.has_touched(workload) {
-            return (reverting("beginning".to_owned()), None);
-        }
-        // By eviction also where the rollout restarts workloads: a template that is stamped again would be another.
-        let blocked = self.memory.blocked(workload).filter(|blocked| blocked.until > self.now);
-        if let Some(blocked) = blocked {
-            let message = blocked.message.clone();
-            return (if blocked.is_forbidden { Stand::Forbidden(message) } else { reverting(message) }, None);
-        }
-        let is_awaited = self.missing(workload) > 0 || workload.pods.iter().any(|pod| self.is_coming_back(scene, pod));
-        let has_room = self.unavailable(scene.policy, workload) < scene.policy.max_unavailable(workload.replicas);
-        let next = given.iter().min_by_key(|pod| (!is_broken_by(scene.index, pod), workload.turn(pod)));
-        let next = next.filter(|pod| has_room || !self.is_available(scene.policy, pod));
-        let step = next.filter(|_| !is_awaited).map(|pod| Step::Evict {
-            workload: workload.target(),
-            pod: pod.name.clone(),
-            pod_uid: pod.uid.clone(),
-        });
-        let what =
-            step.as_ref().map_or_else(|| "waiting for pods to be ready".to_owned(), |_| format!("replacing pods of {}", workload.id));
-        (reverting(what), step)
-    }
-
-    /// Whether the pod has come without the policy's settings, and is not ready yet.
-    fn is_coming_back(&mut self, scene: Scene<'a>, pod: &PodView) -> bool {
-        let at = pod.available_at(scene.policy.min_ready());
-        self.wakes.extend(at);
-        !pod.is_leaving && pod.standing(scene.index).is_none() && at.is_none_or(|at| at > self.now)
-    }
-
     fn go_on(&mut self, scene: Scene<'a>, was_complete: bool, touched: &mut Option<String>) -> (Stand, Option<Step>) {
         let Scene { index, policy, .. } = scene;
         let snapshot = self.snapshot;
@@ -284,20 +230,8 @@ impl<'a> Planner<'a> {
         if work.is_empty() && was_complete {
             return (Stand::Complete, None);
         }
-        if let Some((workload, pod, message)) = self.failed_pod(scene) {
-            let failure = RolloutFailure {
-                workload: workload.id.named_by(&policy.id),
-                workload_uid: workload.uid.clone(),
-                template: workload.template.clone(),
-                pod: pod.name.clone(),
-                exempt: pod.owner_uid.clone().filter(|_| policy.rollout.on_failure == FailureAction::Revert),
-                container: pod.trouble.as_ref().and_then(|trouble| trouble.container.clone()),
-                message,
-                time: Time(Timestamp::from_second(self.now.as_second()).unwrap_or(self.now)),
-            };
-            let stand = Stand::Progressing(format!("pod {} of {} failed; looking why", pod.name, workload.id));
-            let namespace = workload.id.key.namespace.clone();
-            return (stand, Some(Step::Explain { failure, pod_uid: pod.uid.clone(), namespace }));
+        if let Some((stand, step)) = self.new_failure(scene) {
+            return (stand, Some(step));
         }
         let current = snapshot.workloads.iter().find(|workload| scene.has_touched(workload));
         if let Some(workload) = current
@@ -347,228 +281,6 @@ impl<'a> Planner<'a> {
         }
         (in_one(skipped), None)
     }
-
-    /// What may be done to a workload that has pods to replace.
-    fn judge(&mut self, scene: Scene<'a>, workload: &'a Workload) -> Verdict {
-        let Scene { index, policy, .. } = scene;
-        if let Err(message) = can_replace(policy, workload) {
-            return Verdict::Skip(Stand::Blocked(message));
-        }
-        if let Some(other) = self.claims.get(workload.uid.as_str()).filter(|other| **other != index) {
-            let other = &self.snapshot.policies[*other].id;
-            return Verdict::Skip(Stand::Blocked(format!("{} is rolled out by {other}, which goes first", workload.id)));
-        }
-        if let Some(blocked) = self.memory.blocked(workload).filter(|blocked| blocked.until > self.now) {
-            let message = blocked.message.clone();
-            return Verdict::Skip(if blocked.is_forbidden { Stand::Forbidden(message) } else { Stand::Blocked(message) });
-        }
-        if let Some((other, message)) = self.not_yet_in_force(scene, workload) {
-            return Verdict::Wait(Stand::Progressing(format!("waiting until pods are created with the settings of {other}: {message}")));
-        }
-        let broken = workload.pods.iter().filter(|pod| is_broken_by(index, pod) && !self.memory.was_sent(&pod.uid));
-        let broken = broken.min_by_key(|pod| workload.turn(pod));
-        if !self.is_ours(scene, workload)
-            && let Some(stand) = self.ill(scene, workload)
-        {
-            return Verdict::Skip(stand);
-        }
-        match policy.rollout.strategy {
-            Strategy::OnCreate | Strategy::Evict => self.judge_eviction(scene, workload, broken),
-            Strategy::Restart => self.judge_restart(scene, workload, broken.is_some()),
-        }
-    }
-
-    fn judge_eviction(&mut self, scene: Scene<'a>, workload: &'a Workload, broken: Option<&'a PodView>) -> Verdict {
-        let Scene { index, policy, .. } = scene;
-        let unavailable = self.unavailable(policy, workload);
-        // One that fails because of us is not needed, and its replacement shows whether the change of the policy helps.
-        let is_awaited = scene.fresh(workload).any(|pod| !self.is_available(policy, pod)) || self.missing(workload) > 0;
-        if let Some(stand) = self.unproven(scene, workload) {
-            return Verdict::Wait(stand);
-        }
-        let pod = match broken {
-            Some(pod) if !is_awaited && (!self.is_available(policy, pod) || unavailable == 0) => pod,
-            Some(_) | None => {
-                // The first one goes alone.
-                let is_proven = scene.fresh(workload).next().is_some();
-                let most = if is_proven { policy.max_unavailable(workload.replicas) } else { 1 };
-                let ready = work(policy, index, workload).into_iter().filter(|pod| self.is_available(policy, pod));
-                let next = ready.min_by_key(|pod| workload.turn(pod));
-                let Some(pod) = next.filter(|_| unavailable < most) else {
-                    let waits = || Stand::Progressing(format!("waiting for the pods of {} to be ready", workload.id));
-                    return Verdict::Wait(self.unsettled(scene, workload).unwrap_or_else(waits));
-                };
-                if self.left == 0 {
-                    return Verdict::Skip(over_budget(workload));
-                }
-                pod
-            }
-        };
-        Verdict::Step(Step::Evict { workload: workload.target(), pod: pod.name.clone(), pod_uid: pod.uid.clone() })
-    }
-
-    fn judge_restart(&mut self, scene: Scene<'a>, workload: &'a Workload, has_broken: bool) -> Verdict {
-        let Scene { index, policy, .. } = scene;
-        let stamp = policy.stamp();
-        if self.memory.was_stamped(workload, &stamp) {
-            return Verdict::Wait(Stand::Progressing(format!("restarting {}", workload.id)));
-        }
-        if workload.stamp.as_ref() == Some(&stamp) {
-            if let Some(stand) = self.unsettled(scene, workload) {
-                return Verdict::Wait(stand);
-            }
-            let example = work(policy, index, workload).first().map(|pod| pod.name.clone()).unwrap_or_default();
-            return Verdict::Skip(Stand::Blocked(format!(
-                "{} was restarted for this spec, and {example} lacks the settings all the same, because something else has changed since; \
-                 run kubectl rollout restart",
-                workload.id
-            )));
-        }
-        if !has_broken && let Some(stand) = self.unsettled(scene, workload) {
-            return Verdict::Wait(stand);
-        }
-        if self.left == 0 {
-            return Verdict::Skip(over_budget(workload));
-        }
-        Verdict::Step(Step::Restart { workload: workload.target(), stamp })
-    }
-
-    /// A policy whose settings a replacement would lack.
-    fn not_yet_in_force(&self, scene: Scene<'a>, workload: &Workload) -> Option<(&'a PolicyId, &'a str)> {
-        let outdated = workload.pods.iter().filter(|pod| pod.is_outdated(scene.index)).flat_map(|pod| &pod.standings);
-        outdated.filter(|standing| standing.is_outdated).find_map(|standing| {
-            let policy = &self.snapshot.policies[standing.policy];
-            match &policy.at_creation {
-                Gate::Waiting(message) => Some((&policy.id, message.as_str())),
-                Gate::InForce | Gate::Never(_) => None,
-            }
-        })
-    }
-
-    /// Whether what the workload lacks may be lacking because of this rollout.
-    fn is_ours(&self, scene: Scene<'a>, workload: &'a Workload) -> bool {
-        scene.has_touched(workload)
-            && (workload.is_rolling
-                || self.missing(workload) > 0
-                || workload.pods.iter().any(|pod| pod.is_leaving || self.memory.was_sent(&pod.uid))
-                || scene.fresh(workload).next().is_some())
-    }
-
-    /// Why a workload is left alone that this rollout has not touched.
-    fn ill(&mut self, scene: Scene<'a>, workload: &Workload) -> Option<Stand> {
-        let Scene { index, policy, .. } = scene;
-        let broken = workload.pods.iter().filter(|pod| is_broken_by(index, pod) && !self.is_available(policy, pod)).count();
-        let lacking = self.unavailable(policy, workload).saturating_sub(u32::try_from(broken).unwrap_or(u32::MAX));
-        if lacking > 0 {
-            self.wakes.extend(workload.pods.iter().filter_map(|pod| pod.available_at(policy.min_ready())));
-            return Some(Stand::Blocked(format!(
-                "{} is not healthy: {lacking} of its {} pods are not ready; it is left alone until they are",
-                workload.id, workload.replicas
-            )));
-        }
-        (workload.is_rolling && broken == 0).then(|| Stand::Blocked(format!("{} is rolling by itself, which is waited for", workload.id)))
-    }
-
-    /// How many pods the workload's controller has still to make.
-    fn missing(&self, workload: &Workload) -> u32 {
-        let present = workload.pods.iter().filter(|pod| !pod.is_leaving && !self.memory.was_sent(&pod.uid)).count();
-        workload.replicas.saturating_sub(u32::try_from(present).unwrap_or(u32::MAX))
-    }
-
-    /// The pod that has still to show that the settings do no harm to the workload; nothing when one has, or none is there.
-    fn unproven(&mut self, scene: Scene<'a>, workload: &'a Workload) -> Option<Stand> {
-        let Scene { policy, .. } = scene;
-        let proofs = scene.fresh(workload).map(|pod| (pod, pod.available_at(policy.proof)));
-        let (pod, first) = proofs.min_by_key(|(_, proof)| (proof.is_none(), *proof))?;
-        let Some(at) = first else { return Some(self.waiting_for(policy, workload, pod)) };
-        if at <= self.now {
-            return None;
-        }
-        self.wakes.insert(at);
-        let seconds = policy.proof.as_secs();
-        Some(Stand::Progressing(format!("watching {} of {}, the first with the settings there, for {seconds} s", pod.name, workload.id)))
-    }
-
-    /// What is waited for at a workload that the rollout has touched; nothing when it is whole.
-    fn unsettled(&mut self, scene: Scene<'a>, workload: &'a Workload) -> Option<Stand> {
-        let Scene { policy, .. } = scene;
-        let waiting = scene.fresh(workload).find(|pod| !self.is_available(policy, pod));
-        if let Some(pod) = waiting {
-            return Some(self.waiting_for(policy, workload, pod));
-        }
-        if let Some(stand) = self.unproven(scene, workload) {
-            return Some(stand);
-        }
-        if self.missing(workload) > 0 {
-            return Some(match &workload.failure {
-                Some(failure) => Stand::Blocked(format!("{} cannot make pods: {failure}", workload.id)),
-                None => Stand::Progressing(format!("waiting for {} to replace a pod", workload.id)),
-            });
-        }
-        if workload.is_rolling {
-            return Some(Stand::Progressing(format!("waiting for {} to finish its rolling update", workload.id)));
-        }
-        if self.unavailable(policy, workload) == 0 {
-            return None;
-        }
-        let waiting = workload.pods.iter().find(|pod| !pod.is_leaving && !self.is_available(policy, pod))?;
-        Some(self.waiting_for(policy, workload, waiting))
-    }
-
-    fn waiting_for(&mut self, policy: &PolicyView, workload: &Workload, pod: &PodView) -> Stand {
-        let name = format!("{} of {}", pod.name, workload.id);
-        let trouble = pod.trouble.as_ref().map(|trouble| trouble.message.as_str());
-        if let (false, Some(trouble)) = (pod.is_scheduled, trouble) {
-            return Stand::Blocked(format!("pod {name} cannot be scheduled: {trouble}"));
-        }
-        match pod.available_at(policy.min_ready()) {
-            Some(at) => {
-                self.wakes.insert(at);
-                Stand::Progressing(format!("waiting for {name} to stay ready for {} s", policy.rollout.min_ready_seconds))
-            }
-            None => Stand::Progressing(format!("waiting for {name} to be ready")),
-        }
-    }
-
-    /// A pod with the policy's settings that has failed, and in which way.
-    fn failed_pod(&mut self, scene: Scene<'a>) -> Option<(&'a Workload, &'a PodView, String)> {
-        let snapshot = self.snapshot;
-        snapshot.workloads.iter().find_map(|workload| {
-            let fresh: Vec<_> = scene.fresh(workload).collect();
-            let failed = fresh.into_iter().find_map(|pod| Some((workload, pod, self.failure_of(scene, pod)?)));
-            failed.or_else(|| self.bare_replacement(scene, workload))
-        })
-    }
-
-    fn failure_of(&mut self, scene: Scene<'a>, pod: &PodView) -> Option<String> {
-        let Scene { policy, .. } = scene;
-        let trouble = pod.trouble.as_ref().map(|trouble| format!(": {}", trouble.message)).unwrap_or_default();
-        if pod.restarts > 0 && (pod.created >= scene.started || !pod.is_ready) {
-            let times = if pod.restarts == 1 { "once".to_owned() } else { format!("{} times", pod.restarts) };
-            return Some(format!("was started again {times}{trouble}"));
-        }
-        if pod.is_ready || !pod.is_scheduled {
-            return None;
-        }
-        let since = pod.since.map_or(pod.created, |since| since.max(pod.created));
-        let end = since.saturating_add(policy.deadline()).unwrap_or(Timestamp::MAX);
-        if end > self.now {
-            self.wakes.insert(end);
-            return None;
-        }
-        Some(format!("was not ready within {} s{trouble}", policy.rollout.progress_deadline_seconds))
-    }
-
-    /// A pod that came after an eviction, and without the settings.
-    fn bare_replacement(&self, scene: Scene<'a>, workload: &'a Workload) -> Option<(&'a Workload, &'a PodView, String)> {
-        if scene.policy.at_creation != Gate::InForce || !scene.has_touched(workload) {
-            return None;
-        }
-        let is_bare = |pod: &&PodView| pod.is_outdated(scene.index) && self.memory.is_replacement(workload, &pod.uid);
-        let pod = workload.pods.iter().find(is_bare)?;
-        let message = "was created in place of an evicted pod, and lacks the settings; look for an admission plugin that takes them away";
-        Some((workload, pod, message.to_owned()))
-    }
 }
 
 impl Scene<'_> {
@@ -609,13 +321,6 @@ fn is_broken_by(index: usize, pod: &PodView) -> bool {
     fails && pod.is_outdated(index) && pod.standing(index).is_some_and(|standing| standing.has_given)
 }
 
-fn over_budget(workload: &Workload) -> Stand {
-    Stand::Blocked(format!(
-        "{} waits for other rollouts: as many pods are unavailable as the operator's --rollout-max-unavailable allows",
-        workload.id
-    ))
-}
-
 /// What keeps the workloads that cannot be touched now, in one.
 fn in_one(skipped: Vec<Stand>) -> Stand {
     let others = skipped.len().saturating_sub(1);
@@ -628,15 +333,6 @@ fn in_one(skipped: Vec<Stand>) -> Stand {
         Some(stand) => stand,
         None => Stand::Complete,
     }
-}
-
-fn failure_message(policy: &PolicyId, failure: &RolloutFailure) -> String {
-    let RolloutFailure { workload, pod, container, message, exempt, .. } = failure;
-    let exempt = exempt.as_ref().map(|_| format!("; {workload} is exempt from the policy until then")).unwrap_or_default();
-    let container = container.as_ref().map(|container| format!(", container {container},")).unwrap_or_default();
-    format!(
-        "the rollout of {policy} has stopped at {workload}: pod {pod}{container} {message}; correct the policy or the workload's pod template{exempt}"
-    )
 }
 
 /// What a rollout leaves as it is.
