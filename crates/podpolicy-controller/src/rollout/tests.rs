@@ -200,6 +200,7 @@ proptest! {
         prop_assert!(cluster.most_workloads_down() <= 1, "{:?}", &cluster);
         let total: u32 = sizes.iter().sum();
         prop_assert_eq!(cluster.evicted().len(), usize::try_from(total).unwrap());
+        prop_assert_eq!(cluster.attempts, total, "none was asked for twice");
     }
 }
 
