@@ -58,6 +58,7 @@ fn edit_document(
         let template = place.iter().fold(object.value, |value, key| &value[key]);
         let namespace = object.namespace.unwrap_or(namespace);
         let title = format!("{} {namespace}/{}", object.kind, object.name);
+        check_texts(manifest, document, &path, &template["metadata"])?;
         let pod = pod(template, &object, namespace).map_err(|message| here(format!("{title} has no pod that can be read: {message}")))?;
         let creation = program.create(&pod);
         notes.extend(noted(&creation).into_iter().map(|message| Note { problem: here(message), object: title.clone() }));
@@ -83,6 +84,17 @@ fn edit_document(
         Some(new) if new != old => edit::edit(manifest, document, &old, &new),
         Some(_) | None => Ok(Vec::new()),
     }
+}
+
+/// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.
+fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
+    for field in ["labels", "annotations"] {
+        let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else { continue };
+        let steps = ["metadata", field, key].map(|key| Step::Key(key.to_owned()));
+        let offset = manifest.offset(document, &path.iter().cloned().chain(steps).collect::<Vec<_>>());
+        return Err(Problem::at(manifest.text(), offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
+    }
+    Ok(())
 }
 
 /// The pod that a template makes, as the engine sees it.

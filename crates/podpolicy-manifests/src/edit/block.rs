@@ -15,7 +15,7 @@ impl Editor<'_> {
         }
         let column = self.layout.column(self.text, head);
         let end = self.content_end(value).max(self.document.node(last).end());
-        let at = layout::line_end(self.text, end);
+        let at = layout::after_comments(self.text, layout::line_end(self.text, end), column);
         let ending = self.layout.line_ending(self.text, head);
         let mut lines = String::new();
         for (key, value) in added {

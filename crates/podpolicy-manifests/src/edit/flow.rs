@@ -3,16 +3,16 @@
 use serde_json::Value as Json;
 
 use super::{Editor, Splice, layout};
-use crate::{Problem, yaml::NodeId};
+use crate::yaml::NodeId;
 
 impl Editor<'_> {
     /// Adds entries after the last one: on lines of their own where that one has its own.
-    pub(super) fn add_to_flow(&mut self, id: NodeId, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Problem> {
+    pub(super) fn add_to_flow(&mut self, id: NodeId, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) {
         let node = self.document.node(id);
         let Some(&(last, value)) = entries.last() else {
             let written: Vec<_> = added.iter().map(|(key, value)| self.layout.flow_entry(key, value)).collect();
             self.splices.push(Splice { range: node.start() + 1..node.end() - 1, text: written.join(self.layout.comma()) });
-            return Ok(());
+            return;
         };
         let last = self.document.node(last);
         let end = self.content_end(value).max(last.end());
@@ -24,7 +24,7 @@ impl Editor<'_> {
                 text.push_str(&self.layout.flow_entry(key, value));
             }
             self.splices.push(Splice::insert(end, text));
-            return Ok(());
+            return;
         }
         let ending = self.layout.line_ending(self.text, end);
         let outer = layout::indentation(self.text, node.start());
@@ -46,18 +46,19 @@ impl Editor<'_> {
         } else {
             self.splices.push(Splice::insert(end, format!(",{}", lines.join(","))));
         }
-        Ok(())
     }
 
-    /// Removes an entry with the comma that parts it from its neighbour.
-    pub(super) fn remove_from_flow(&mut self, entries: &[(NodeId, NodeId)], index: usize) {
+    /// Removes entries with the commas that part them from their neighbours. Some entry stays.
+    pub(super) fn remove_from_flow(&mut self, entries: &[(NodeId, NodeId)], removed: &[usize]) {
         let ends = |(key, value): (NodeId, NodeId)| self.content_end(value).max(self.document.node(key).end());
         let start = |(key, _): (NodeId, NodeId)| self.document.node(key).head();
-        let range = match (index.checked_sub(1), entries.get(index + 1)) {
+        let has_kept_before = |index: usize| (0..index).any(|before| !removed.contains(&before));
+        let ranges = removed.iter().map(|&index| match (index.checked_sub(1), entries.get(index + 1)) {
+            (Some(before), _) if has_kept_before(index) => ends(entries[before])..ends(entries[index]),
             (_, Some(&next)) => start(entries[index])..start(next),
-            (Some(before), None) => ends(entries[before])..ends(entries[index]),
-            (None, None) => start(entries[index])..ends(entries[index]),
-        };
-        self.splices.push(Splice { range, text: String::new() });
+            (_, None) => start(entries[index])..ends(entries[index]),
+        });
+        let splices: Vec<_> = ranges.map(|range| Splice { range, text: String::new() }).collect();
+        self.splices.extend(splices);
     }
 }

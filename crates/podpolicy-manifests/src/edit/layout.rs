@@ -203,6 +203,19 @@ pub(super) fn line_end(text: &str, offset: usize) -> usize {
     text[offset..].find('\n').map_or(text.len(), |at| offset + at + 1)
 }
 
+/// The start of the line after comments that are indented as far as a mapping's keys, and so belong to it.
+pub(super) fn after_comments(text: &str, mut line: usize, column: usize) -> usize {
+    while column > 0 && line < text.len() {
+        let rest = &text[line..];
+        let blanks = rest.len() - rest.trim_start_matches(' ').len();
+        if blanks < column || !rest[blanks..].starts_with('#') {
+            break;
+        }
+        line = line_end(text, line);
+    }
+    line
+}
+
 /// The end of the last line of a block scalar, without its line ending. Blank lines after it belong to it only where it keeps them.
 pub(super) fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     let header_end = text[..start].trim_end_matches([' ', '\r', '\n']).len();

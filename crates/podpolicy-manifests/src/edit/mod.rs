@@ -153,6 +153,7 @@ impl Editor<'_> {
     ) -> Result<(), Problem> {
         let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, new.iter().collect()) };
         let column = self.layout.column(self.text, self.document.node(first).head());
+        let mut removed = Vec::new();
         let mut inherited: Vec<_> = old.keys().map(String::as_str).collect();
         for (index, &(name, value)) in entries.iter().enumerate() {
             if is_merge(self.text, self.document.node(name)) {
@@ -162,7 +163,7 @@ impl Editor<'_> {
             inherited.retain(|key| *key != spelled);
             match (old.get(&spelled), new.get(&spelled)) {
                 (Some(old), Some(new)) => self.node(Some(Place { key: Some(name), flow, column }), value, old, new)?,
-                (Some(_), None) if flow => self.remove_from_flow(entries, index),
+                (Some(_), None) if flow => removed.push(index),
                 (Some(_), None) => self.remove_from_block(name, value)?,
                 (None, _) => {}
             }
@@ -172,14 +173,23 @@ impl Editor<'_> {
         }
         // What is merged in is not changed there, where others see it, but said anew here.
         let added = new.iter().filter(|(key, value)| old.get(*key).is_none_or(|old| inherited.contains(&key.as_str()) && old != *value));
-        self.fill(id, flow, entries, added.collect())
+        let added: Vec<_> = added.collect();
+        if flow && removed.len() == entries.len() {
+            self.add_to_flow(id, &[], &added);
+            return Ok(());
+        }
+        self.remove_from_flow(entries, &removed);
+        self.fill(id, flow, entries, added)
     }
 
     /// Adds entries to a mapping.
     fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: Vec<(&String, &Json)>) -> Result<(), Problem> {
         match (added.is_empty(), flow) {
             (true, _) => Ok(()),
-            (false, true) => self.add_to_flow(id, entries, &added),
+            (false, true) => {
+                self.add_to_flow(id, entries, &added);
+                Ok(())
+            }
             (false, false) => self.add_to_block(entries, &added),
         }
     }

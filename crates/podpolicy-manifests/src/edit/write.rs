@@ -27,7 +27,9 @@ pub(super) fn text(value: &str, style: Style, json: bool) -> String {
 /// Whether the string needs no quotes, in block and in flow style.
 fn is_plain(value: &str) -> bool {
     let is_harmless = |char: char| char.is_ascii_alphanumeric() || matches!(char, '/' | '_' | '.' | '@' | '-');
-    value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/') && value.chars().all(is_harmless) && is_text(value)
+    // Options of commands, such as -c, need no quotes either.
+    let begins_well = value.trim_start_matches('-').starts_with(|first: char| first.is_ascii_alphabetic() || first == '/');
+    begins_well && value.chars().all(is_harmless) && is_text(value)
 }
 
 fn is_printable(char: char) -> bool {
