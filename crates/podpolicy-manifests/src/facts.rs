@@ -59,7 +59,8 @@ impl Facts {
     /// What a program needs to know of each namespace.
     pub fn into_namespaces(self) -> HashMap<String, Arc<NamespaceFacts>> {
         let Self { labels, used, selectors } = self;
-        let names: BTreeSet<_> = labels.keys().chain(&used).chain(selectors.iter().map(|selecting| &selecting.namespace)).cloned().collect();
+        let names: BTreeSet<_> =
+            labels.keys().chain(&used).chain(selectors.iter().map(|selecting| &selecting.namespace)).cloned().collect();
         let mut own: HashMap<&str, Vec<(&Selecting, &SelectorUse)>> = HashMap::new();
         let mut peers = Vec::new();
         for selecting in &selectors {

@@ -72,7 +72,9 @@ fn edit_document(
         });
         setting::apply(changed, &creation);
         let again = program.create(&self::pod(changed, &object, namespace).map_err(here)?);
-        if let Some(verdict) = again.verdicts.iter().find(|verdict| creation.verdicts.iter().all(|before| before.policy.id() != verdict.policy.id())) {
+        if let Some(verdict) =
+            again.verdicts.iter().find(|verdict| creation.verdicts.iter().all(|before| before.policy.id() != verdict.policy.id()))
+        {
             let message = format!(
                 "a label that policies set here makes {} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves",
                 verdict.policy.id()
@@ -89,7 +91,9 @@ fn edit_document(
 /// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.
 fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
     for field in ["labels", "annotations"] {
-        let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else { continue };
+        let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else {
+            continue;
+        };
         let steps = ["metadata", field, key].map(|key| Step::Key(key.to_owned()));
         let offset = manifest.offset(document, &path.iter().cloned().chain(steps).collect::<Vec<_>>());
         return Err(Problem::at(manifest.text(), offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
@@ -100,11 +104,7 @@ fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata
 /// The pod that a template makes, as the engine sees it.
 fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, String> {
     let read = |value: &Json| Pod::deserialize(value).map_err(|error| error.to_string());
-    let mut pod = if template["metadata"].is_null() {
-        read(&json!({ "spec": template["spec"] }))?
-    } else {
-        read(template)?
-    };
+    let mut pod = if template["metadata"].is_null() { read(&json!({ "spec": template["spec"] }))? } else { read(template)? };
     namespace.clone_into(&mut pod.namespace);
     object.name.clone_into(&mut pod.name);
     Ok(pod)
@@ -113,13 +113,17 @@ fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, Str
 fn noted(creation: &Creation) -> Vec<String> {
     let findings = creation.verdicts.iter().flat_map(|verdict| {
         let id = verdict.policy.id();
-        verdict.findings.iter().filter(|finding| finding.refused).map(move |finding| format!("{}: {id} is refused: {}", finding.field, finding.message))
+        verdict
+            .findings
+            .iter()
+            .filter(|finding| finding.refused)
+            .map(move |finding| format!("{}: {id} is refused: {}", finding.field, finding.message))
     });
     let omitted = match creation.omitted {
         Omitted::Nothing => None,
-        Omitted::Metadata | Omitted::Everything => {
-            Some("its annotations would be larger than Kubernetes allows, so that labels and annotations are left out; shorten them".to_owned())
-        }
+        Omitted::Metadata | Omitted::Everything => Some(
+            "its annotations would be larger than Kubernetes allows, so that labels and annotations are left out; shorten them".to_owned(),
+        ),
     };
     findings.chain(omitted).collect()
 }

@@ -33,8 +33,12 @@ fn missing_final_newline_stays_missing() {
 
 #[test]
 fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
-    for (header, tail) in [("|", "\n\n"), ("|-", "\n\n\n"), (">", "\n"), ("|+", "\n\n\n"), (">2+", "\n \n"), ("|  # note +", "\n\n"), ("|", "")] {
-        let text = format!("kind: Pod\napiVersion: v1\nspec: {{containers: [{{name: web}}]}}\nmetadata:\n  labels: {{app: web}}\n  annotations:\n    long: {header}\n      some # text\n      more{tail}");
+    for (header, tail) in
+        [("|", "\n\n"), ("|-", "\n\n\n"), (">", "\n"), ("|+", "\n\n\n"), (">2+", "\n \n"), ("|  # note +", "\n\n"), ("|", "")]
+    {
+        let text = format!(
+            "kind: Pod\napiVersion: v1\nspec: {{containers: [{{name: web}}]}}\nmetadata:\n  labels: {{app: web}}\n  annotations:\n    long: {header}\n      some # text\n      more{tail}"
+        );
         let manifest = Manifest::parse(after(&text)).unwrap();
         let value = manifest.value(&manifest.documents()[0]).unwrap();
         let before = Manifest::parse(text).unwrap();
@@ -69,7 +73,12 @@ fn texts_that_cannot_be_read_are_problems_with_a_position() {
 
 #[test]
 fn depth_and_aliases_have_bounds() {
-    for deep in ["[".repeat(10_000), "{a: ".repeat(10_000), "- ".repeat(10_000), (0..10_000).map(|depth| " ".repeat(depth % 3000) + "a:\n").collect()] {
+    for deep in [
+        "[".repeat(10_000),
+        "{a: ".repeat(10_000),
+        "- ".repeat(10_000),
+        (0..10_000).map(|depth| " ".repeat(depth % 3000) + "a:\n").collect(),
+    ] {
         assert!(Manifest::parse(deep).is_err());
     }
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -94,7 +103,25 @@ fn plain_scalars_are_what_kubectl_takes_them_for() {
     let manifest = Manifest::parse(text.replace("~, ,", "~, \"\",")).unwrap();
     let value = manifest.value(&manifest.documents()[0]).unwrap();
     let want = serde_json::json!([
-        true, "yes", "yes", true, false, null, "", 15, 15, 31, 1000, 1.5, 0.5, 1000.0, -3, "1.2.3", "2001-01-01", "12:30", 8.0,
+        true,
+        "yes",
+        "yes",
+        true,
+        false,
+        null,
+        "",
+        15,
+        15,
+        31,
+        1000,
+        1.5,
+        0.5,
+        1000.0,
+        -3,
+        "1.2.3",
+        "2001-01-01",
+        "12:30",
+        8.0,
         18_446_744_073_709_551_615_u64
     ]);
     assert_eq!(value, want);

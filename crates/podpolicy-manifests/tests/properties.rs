@@ -127,11 +127,18 @@ fn container() -> impl Strategy<Value = Json> {
         json!({ "exec": { "command": ["test", "x"] }, "failureThreshold": 3 }),
         json!({ "httpGet": { "port": 8080, "path": "/ready", "httpHeaders": [{ "name": "A", "value": "b" }] }, "initialDelaySeconds": 0 }),
     ]);
-    let lifecycle = select(vec![json!(null), json!({}), json!({ "postStart": { "exec": { "command": ["a"] } } }), json!({ "preStop": { "sleep": { "seconds": 1 } } })]);
+    let lifecycle = select(vec![
+        json!(null),
+        json!({}),
+        json!({ "postStart": { "exec": { "command": ["a"] } } }),
+        json!({ "preStop": { "sleep": { "seconds": 1 } } }),
+    ]);
     let probes = (probe.clone(), probe.clone(), probe);
     (probes, lifecycle, any::<bool>()).prop_map(|((liveness, readiness, startup), lifecycle, keeps_null)| {
         let mut container = json!({ "image": "nginx", "args": ["one", "-x"], "zeal": [] });
-        for (field, value) in [("livenessProbe", liveness), ("readinessProbe", readiness), ("startupProbe", startup), ("lifecycle", lifecycle)] {
+        for (field, value) in
+            [("livenessProbe", liveness), ("readinessProbe", readiness), ("startupProbe", startup), ("lifecycle", lifecycle)]
+        {
             if keeps_null || !value.is_null() {
                 container[field] = value;
             }

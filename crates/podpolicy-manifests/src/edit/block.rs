@@ -30,7 +30,9 @@ impl Editor<'_> {
         let head = self.document.node(key).head();
         let before = layout::line_before(self.text, head);
         if !before.trim_start_matches('\u{feff}').chars().all(|char| char == ' ') {
-            return Err(self.problem(key, "a policy removes this, and something else stands before it in the line: give it a line of its own"));
+            return Err(
+                self.problem(key, "a policy removes this, and something else stands before it in the line: give it a line of its own")
+            );
         }
         let end = self.content_end(value).max(self.document.node(key).end());
         self.splices.push(Splice { range: head - before.len()..layout::line_end(self.text, end), text: String::new() });

@@ -36,7 +36,8 @@ impl Layout {
             for &(key, value) in entries {
                 let (key, value) = (document.node(key), document.node(value));
                 if *flow {
-                    is_compact = is_compact.or(Some(text[key.end()..].starts_with(':') && !text[key.end() + 1..].starts_with([' ', '\r', '\n'])));
+                    is_compact =
+                        is_compact.or(Some(text[key.end()..].starts_with(':') && !text[key.end() + 1..].starts_with([' ', '\r', '\n'])));
                     continue;
                 }
                 let further = |start| column(text, start).checked_sub(column(text, key.head()));
@@ -223,7 +224,8 @@ pub(super) fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     // Its header is the last thing in its line, but for a comment.
     let header = header.split(" #").next().unwrap_or(header).trim_end();
     let keeps = header.ends_with('+') || header.trim_end_matches(|char: char| char.is_ascii_digit()).ends_with('+');
-    let content = if keeps { text[..end].strip_suffix('\n').unwrap_or(&text[..end]) } else { text[..end].trim_end_matches([' ', '\r', '\n']) };
+    let content =
+        if keeps { text[..end].strip_suffix('\n').unwrap_or(&text[..end]) } else { text[..end].trim_end_matches([' ', '\r', '\n']) };
     content.len().max(header_end)
 }
 

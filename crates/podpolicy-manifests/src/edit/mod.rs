@@ -60,17 +60,22 @@ fn check(manifest: &Manifest, document: &Document, new: &Json, splices: &[Splice
     let text = manifest.text();
     let here = document.node(document.root()).head();
     let failed = |why: &str| {
-        Problem::at(text, here, format!("the document cannot be edited without changing something else ({why}); please report it, and write the change by hand"))
+        Problem::at(
+            text,
+            here,
+            format!(
+                "the document cannot be edited without changing something else ({why}); please report it, and write the change by hand"
+            ),
+        )
     };
     if splices.windows(2).any(|pair| pair[0].range.end > pair[1].range.start) {
         return Err(failed("two changes meet"));
     }
     let number = manifest.documents().iter().position(|other| std::ptr::eq(other, document)).unwrap_or_default();
     let range = layout::surroundings(text, manifest.documents(), number);
-    let local = splices.iter().map(|Splice { range: bytes, text }| Splice {
-        range: bytes.start - range.start..bytes.end - range.start,
-        text: text.clone(),
-    });
+    let local = splices
+        .iter()
+        .map(|Splice { range: bytes, text }| Splice { range: bytes.start - range.start..bytes.end - range.start, text: text.clone() });
     let edited = Manifest::parse(apply(&text[range.clone()], local.collect())).map_err(|problem| failed(&problem.message))?;
     let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
     let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
@@ -103,7 +108,8 @@ impl Editor<'_> {
         let document = self.document;
         let node = document.node(id);
         if node.is_shared {
-            return Err(self.problem(id, "a policy changes what has an anchor here, and an alias elsewhere shows the same: write one of the two out"));
+            return Err(self
+                .problem(id, "a policy changes what has an anchor here, and an alias elsewhere shows the same: write one of the two out"));
         }
         match (&node.kind, old, new) {
             (Kind::Mapping { flow, entries }, Json::Object(old), Json::Object(new)) => self.mapping(id, *flow, entries, old, new),

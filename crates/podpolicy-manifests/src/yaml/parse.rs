@@ -21,8 +21,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document>, Problem> {
     if let Some(at) = text.bytes().position(|byte| byte == 0) {
         return Err(Problem::at(text, at, "a NUL byte: the file is binary; exclude it"));
     }
-    let options =
-        granit_parser::options! { emit_anchor_events: true, emit_comments: false, flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };
+    let options = granit_parser::options! { emit_anchor_events: true, emit_comments: false, flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };
     let mut documents = Vec::new();
     let mut builder = Builder::default();
     for next in Parser::new_from_str_with_options(text, options) {

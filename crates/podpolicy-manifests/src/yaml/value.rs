@@ -164,6 +164,8 @@ fn is_float(magnitude: &str) -> bool {
     };
     let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
-    all_digits(whole) && all_digits(fraction) && !(whole.is_empty() && fraction.is_empty())
+    all_digits(whole)
+        && all_digits(fraction)
+        && !(whole.is_empty() && fraction.is_empty())
         && exponent.is_none_or(|exponent| !exponent.is_empty() && all_digits(exponent))
 }

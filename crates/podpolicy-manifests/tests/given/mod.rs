@@ -13,7 +13,12 @@ pub fn program(policies: &str, manifests: &[&Manifest]) -> Program {
     let policies = Manifest::parse(policies.to_owned()).unwrap();
     let mut facts = Facts::default();
     let mut parsed = Vec::new();
-    for (manifest, document) in manifests.iter().copied().chain([&policies]).flat_map(|manifest| manifest.documents().iter().map(move |document| (manifest, document))) {
+    for (manifest, document) in manifests
+        .iter()
+        .copied()
+        .chain([&policies])
+        .flat_map(|manifest| manifest.documents().iter().map(move |document| (manifest, document)))
+    {
         let Ok(value) = manifest.value(document) else { continue };
         for object in objects(&value) {
             facts.add(&object, object.namespace.unwrap_or(NAMESPACE));

@@ -81,11 +81,14 @@ impl Inputs {
         policies.read(&self.policies, &self.namespace)?;
         let mut facts = Facts::default();
         for file in files {
-            policies.add(&file.name, &file.manifest, &self.namespace)?;
+            // Policies are often named by -p and among the PATHs as well.
+            if !file.path.as_ref().is_some_and(|path| policies.paths.contains(path)) {
+                policies.add(&file.name, &file.manifest, &self.namespace)?;
+            }
             gather(&mut facts, &file.manifest, &self.namespace);
         }
         anyhow::ensure!(!policies.policies.is_empty(), "there is no PodPolicy and no ClusterPodPolicy; name files with policies by -p");
-        let PolicyFiles { policies, namespaces } = policies;
+        let PolicyFiles { policies, namespaces, paths: _ } = policies;
         namespaces.into_iter().for_each(|(name, labels)| facts.add_namespace(&name, labels));
         self.warn(&policies, &facts);
         let settings = Settings {
@@ -127,7 +130,11 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
     let mut results: BTreeMap<usize, R> = BTreeMap::new();
     thread::scope(|scope| {
         let started: Vec<_> = (0..workers)
-            .map(|worker| scope.spawn(move || items.iter().enumerate().skip(worker).step_by(workers).map(|(at, item)| (at, work(item))).collect::<Vec<_>>()))
+            .map(|worker| {
+                scope.spawn(move || {
+                    items.iter().enumerate().skip(worker).step_by(workers).map(|(at, item)| (at, work(item))).collect::<Vec<_>>()
+                })
+            })
             .collect();
         for worker in started {
             results.extend(worker.join().expect("work on a file does not panic"));

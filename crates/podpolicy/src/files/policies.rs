@@ -21,6 +21,8 @@ pub(crate) struct PolicyFiles {
     pub(crate) policies: Vec<Policy>,
     /// The labels of the namespaces among the files.
     pub(crate) namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// The files that were read.
+    pub(crate) paths: BTreeSet<PathBuf>,
 }
 
 /// Reads files and folders, `-` for stdin. PodPolicies that name no namespace are in `namespace`.
@@ -54,7 +56,11 @@ impl PolicyFiles {
         if let Some(mistake) = mistakes.into_iter().next() {
             return Err(mistake.into());
         }
-        files.iter().try_for_each(|file| self.add(&file.name, &file.manifest, namespace))
+        for file in files {
+            self.add(&file.name, &file.manifest, namespace)?;
+            self.paths.extend(file.path);
+        }
+        Ok(())
     }
 
     /// Takes in the policies and namespaces of a file.

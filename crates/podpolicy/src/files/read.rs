@@ -1,8 +1,9 @@
 //! Files to manifests. A file that cannot be read is told of, and the others go on.
 
 use std::{
-    fs,
-    io::{self, Read as _},
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Read},
     path::PathBuf,
 };
 
@@ -23,7 +24,7 @@ const LARGEST: u64 = 256 * 1024 * 1024;
 pub(crate) struct Loaded {
     /// How messages name it.
     pub(crate) name: String,
-    /// Where it is; none for stdin.
+    /// Where it is, without symbolic links; none for stdin.
     pub(crate) path: Option<PathBuf>,
     pub(crate) manifest: Manifest,
 }
@@ -34,28 +35,33 @@ pub(super) struct Reading {
     pub(super) mistakes: Vec<Mistake>,
 }
 
-/// Reads files and folders, `-` for stdin.
+/// Reads files and folders, `-` for stdin. A file that is named twice is read once.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
     let mut reading = Reading { files: Vec::new(), mistakes: Vec::new() };
+    let mut seen = BTreeSet::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            io::stdin().take(LARGEST + 1).read_to_end(&mut bytes).context("cannot read stdin")?;
-            reading.add("stdin", None, bytes, false);
+            reading.add("stdin", None, bounded(io::stdin()).context("cannot read stdin")?, false);
             continue;
         }
         for Found { path, in_folder } in walk::files(path)? {
             let name = path.display().to_string();
             let cannot_read = || format!("cannot read {name}");
-            if fs::metadata(&path).with_context(cannot_read)?.len() > LARGEST {
-                reading.fail(Mistake::of_file(&name, format!("larger than {} MiB; split it, or exclude it", LARGEST >> 20)), in_folder, false);
-                continue;
+            let canonical = fs::canonicalize(&path).with_context(cannot_read)?;
+            if seen.insert(canonical.clone()) {
+                let bytes = File::open(&path).and_then(bounded).with_context(cannot_read)?;
+                reading.add(&name, Some(canonical), bytes, in_folder);
             }
-            let bytes = fs::read(&path).with_context(cannot_read)?;
-            reading.add(&name, Some(path), bytes, in_folder);
         }
     }
     Ok(reading)
+}
+
+/// All bytes, but no more than are too many.
+fn bounded(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    source.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Reading {
@@ -80,6 +86,9 @@ impl Reading {
 }
 
 fn text(name: &str, bytes: Vec<u8>) -> Result<String, (Mistake, bool)> {
+    if bytes.len() as u64 > LARGEST {
+        return Err((Mistake::of_file(name, format!("larger than {} MiB; split it, or exclude it", LARGEST >> 20)), false));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&error.as_bytes()[..at]);
