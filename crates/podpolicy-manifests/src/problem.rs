@@ -31,7 +31,7 @@ impl Position {
     pub fn of(text: &str, offset: usize) -> Self {
         let before = &text.as_bytes()[..offset.min(text.len())];
         let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = before.split(|&byte| byte == b'\n').count();
         // Bytes that continue a character in UTF-8 count for nothing.
         let column = before[line_start..].iter().filter(|&&byte| byte & 0xC0 != 0x80).count() + 1;
         Self { line, column }

@@ -139,14 +139,12 @@ impl Editor<'_> {
             self.splices.push(Splice { range: from..to, text });
             return Ok(());
         }
-        match place.key {
-            Some(key) => self.block_value(key, id, place.column, new),
-            None => {
-                let text = self.layout.item(new, self.layout.column(self.text, node.head()), self.layout.line_ending(self.text, from));
-                self.splices.push(Splice { range: from..to, text });
-                Ok(())
-            }
+        if let Some(key) = place.key {
+            return self.block_value(key, id, place.column, new);
         }
+        let text = self.layout.item(new, self.layout.column(self.text, node.head()), self.layout.line_ending(self.text, from));
+        self.splices.push(Splice { range: from..to, text });
+        Ok(())
     }
 
     fn mapping(
@@ -157,7 +155,7 @@ impl Editor<'_> {
         old: &Map<String, Json>,
         new: &Map<String, Json>,
     ) -> Result<(), Problem> {
-        let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, new.iter().collect()) };
+        let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, &new.iter().collect::<Vec<_>>()) };
         let column = self.layout.column(self.text, self.document.node(first).head());
         let mut removed = Vec::new();
         let mut inherited: Vec<_> = old.keys().map(String::as_str).collect();
@@ -185,18 +183,18 @@ impl Editor<'_> {
             return Ok(());
         }
         self.remove_from_flow(entries, &removed);
-        self.fill(id, flow, entries, added)
+        self.fill(id, flow, entries, &added)
     }
 
     /// Adds entries to a mapping.
-    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: Vec<(&String, &Json)>) -> Result<(), Problem> {
+    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Problem> {
         match (added.is_empty(), flow) {
             (true, _) => Ok(()),
             (false, true) => {
-                self.add_to_flow(id, entries, &added);
+                self.add_to_flow(id, entries, added);
                 Ok(())
             }
-            (false, false) => self.add_to_block(entries, &added),
+            (false, false) => self.add_to_block(entries, added),
         }
     }
 
