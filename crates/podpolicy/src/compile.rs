@@ -10,8 +10,8 @@ use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
 use podpolicy_engine::{Exec, NamespaceFacts, Policy, PolicyKind, Program, Settings};
 
 use crate::{
+    files::policies::{self, PolicyFiles},
     output,
-    policy_files::{self, PolicyFiles},
 };
 
 /// What of the command line it reads.
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 
 /// Prints the objects; what cannot be compiled is said on stderr.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let files = policy_files::read(&arguments.policies, &arguments.namespace)?;
+    let files = policies::read(&arguments.policies, &arguments.namespace)?;
     let notes = notes(&files);
     let Compilation { units, omissions } = cel::compile(&program(files, &arguments.exclude_namespaces, &arguments.protect_keys));
     let mut text = String::new();
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             text.push_str(&object.with_context(|| format!("cannot write {} as YAML", unit.name))?);
         }
     }
-    warn(notes.into_iter().chain(omissions.iter().map(left_out)));
+    notes.into_iter().chain(omissions.iter().map(left_out)).for_each(|message| output::warn(&message));
     output::print(&text)
 }
 
@@ -68,12 +68,7 @@ fn program(files: PolicyFiles, excluded_namespaces: &[String], protected_keys: &
 
 /// What a cluster would say of the policies, and files do not.
 fn notes(files: &PolicyFiles) -> Vec<String> {
-    let commands = files.policies.iter().filter(|policy| policy.runs_commands()).map(|policy| {
-        format!(
-            "{} runs commands in pods; here that is allowed, and in a cluster the guard (config/guard) allows it only to who may create pods/exec",
-            policy.id()
-        )
-    });
+    let commands = files.policies.iter().filter(|policy| policy.runs_commands()).map(policies::runs_commands);
     commands.chain(unknown_labels(files)).collect()
 }
 
@@ -83,22 +78,12 @@ fn unknown_labels(files: &PolicyFiles) -> Option<String> {
     let unknown = files.policies.iter().map(Policy::id).filter(|id| id.kind == PolicyKind::PodPolicy);
     let unknown = unknown.map(|id| &id.namespace).find(|namespace| !files.namespaces.contains_key(*namespace));
     let (choosy, unknown) = choosy.zip(unknown)?;
-    Some(format!(
-        "{} selects namespaces by labels, and those of namespace {unknown} are not among the files: it counts as not selected; add the Namespace",
-        choosy.id()
-    ))
+    Some(policies::unknown_labels(choosy, unknown))
 }
 
 fn left_out(Omission { policy, covers, message }: &Omission) -> String {
     match covers {
         Covers::Namespace(namespace) => format!("{policy} is left out in namespace {namespace}: {message}"),
         Covers::Others => format!("{policy} is left out: {message}"),
-    }
-}
-
-#[allow(clippy::print_stderr, reason = "messages of a command line go to stderr")]
-fn warn(messages: impl Iterator<Item = String>) {
-    for message in messages {
-        eprintln!("podpolicy: warning: {message}");
     }
 }

@@ -7,9 +7,9 @@ mod compile;
 mod completions;
 mod crd;
 mod explain;
+mod files;
 mod logging;
 mod output;
-mod policy_files;
 mod run;
 mod schema;
 mod status;
@@ -34,6 +34,10 @@ enum Command {
     Status(status::Arguments),
     /// Explain one pod: each field, its value, where it comes from, and what was kept, overridden or refused
     Explain(explain::Arguments),
+    /// Print manifests with the policies applied to their pods and pod templates, or edit them in place
+    Render(files::render::Arguments),
+    /// Print what render would change, as a unified diff; exit with 1 where there is something
+    Diff(files::diff::Arguments),
     /// Print the CustomResourceDefinitions of both kinds
     Crd,
     /// Print policies as MutatingAdmissionPolicy objects, for clusters without the operator (Kubernetes 1.36 and later)
@@ -48,17 +52,19 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match arguments().command {
-        Command::Run(arguments) => run::run(*arguments),
-        Command::Status(arguments) => status::run(arguments),
-        Command::Explain(arguments) => explain::run(arguments),
-        Command::Crd => crd::print(),
-        Command::Compile(arguments) => compile::run(&arguments),
-        Command::Completions(arguments) => completions::print(&arguments, Arguments::command()),
-        Command::Man => completions::print_manual(&Arguments::command()),
-        Command::Cleanup(arguments) => cleanup::run(arguments),
+        Command::Run(arguments) => fine(run::run(*arguments)),
+        Command::Status(arguments) => fine(status::run(arguments)),
+        Command::Explain(arguments) => fine(explain::run(arguments)),
+        Command::Render(arguments) => files::render::run(&arguments),
+        Command::Diff(arguments) => files::diff::run(&arguments),
+        Command::Crd => fine(crd::print()),
+        Command::Compile(arguments) => fine(compile::run(&arguments)),
+        Command::Completions(arguments) => fine(completions::print(&arguments, Arguments::command())),
+        Command::Man => fine(completions::print_manual(&Arguments::command())),
+        Command::Cleanup(arguments) => fine(cleanup::run(arguments)),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report(&error);
             ExitCode::from(2)
@@ -74,10 +80,20 @@ fn arguments() -> Arguments {
     Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
-/// Prints one line. Many errors repeat their cause in their own words, and those of parsers quote the file, which may hold
+/// The exit code of a command that has no findings.
+fn fine(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints one line, but for mistakes in policies, which come with the line that they are in. Many errors repeat their cause in their own
+/// words, and those of parsers quote the file, which may hold
 /// credentials.
 #[allow(clippy::print_stderr, reason = "errors of a command line go to stderr")]
 fn report(error: &anyhow::Error) {
+    if let Some(mistake) = error.downcast_ref::<files::mistake::Mistake>() {
+        output::error(&mistake.to_string());
+        return;
+    }
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();

@@ -15,12 +15,6 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Tells a person something that is no data.
-#[allow(clippy::print_stderr, reason = "messages of a command line go to stderr")]
-pub(crate) fn warn(message: &str) {
-    eprintln!("podpolicy: {message}");
-}
-
 /// A table as kubectl prints them: columns as wide as they must be, no lines.
 pub(crate) struct Table {
     table: comfy_table::Table,
@@ -49,4 +43,22 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.table.lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))
     }
+}
+
+/// Tells of a mistake that the command goes on after.
+#[allow(clippy::print_stderr, reason = "messages of a command line go to stderr")]
+pub(crate) fn error(message: &str) {
+    eprintln!("podpolicy: error: {message}");
+}
+
+/// Tells of something that the user should look at.
+#[allow(clippy::print_stderr, reason = "messages of a command line go to stderr")]
+pub(crate) fn warn(message: &str) {
+    eprintln!("podpolicy: warning: {message}");
+}
+
+/// Tells of what was done.
+#[allow(clippy::print_stderr, reason = "messages of a command line go to stderr")]
+pub(crate) fn say(message: &str) {
+    eprintln!("podpolicy: {message}");
 }

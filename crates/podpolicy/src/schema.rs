@@ -1,12 +1,69 @@
 //! What the API server would check of a policy by the schema of its definition: unknown and missing fields, types, bounds. The rules in
 //! CEL are not tried.
 
-use std::fmt::Write as _;
+use std::fmt;
 
-use anyhow::{Result, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
 use podpolicy_api::custom_resource_definitions;
+use podpolicy_manifests::Step;
 use serde_json::Value;
+
+/// How alike a word must be to a known one to be taken for a slip of it, from 0 to 1.
+const ALIKE: f64 = 0.7;
+
+/// What is wrong with one field of a policy. `Display` gives `path: message`.
+#[derive(Debug)]
+pub(crate) struct Wrong {
+    path: String,
+    message: String,
+}
+
+impl Wrong {
+    /// A mistake in the field of that path.
+    pub(crate) fn field(path: &str, message: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), message: message.into() }
+    }
+
+    /// A mistake in words that begin with the path of the field.
+    pub(crate) fn of(text: &str) -> Self {
+        match text.split_once(": ") {
+            Some((path, message)) if !path.contains(' ') => Self::field(path, message),
+            _ => Self::field("", text),
+        }
+    }
+
+    /// The way to the field, from the policy on.
+    pub(crate) fn path(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut rest = self.path.as_str();
+        while !rest.is_empty() {
+            if let Some(inner) = rest.strip_prefix('[') {
+                let (step, after) = inner.split_once(']').unwrap_or((inner, ""));
+                steps.push(step.parse().map_or_else(|_| Step::Key(step.to_owned()), Step::Index));
+                rest = after;
+            } else {
+                rest = rest.strip_prefix('.').unwrap_or(rest);
+                let end = rest.find(['.', '[']).unwrap_or(rest.len());
+                steps.push(Step::Key(rest[..end].to_owned()));
+                rest = &rest[end..];
+            }
+        }
+        steps
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+type Result<T> = std::result::Result<T, Wrong>;
+
+/// Fails with a mistake in a field.
+macro_rules! bail {
+    ($($text:tt)*) => { return Err(Wrong::of(&format!($($text)*))) };
+}
 
 /// Checks the spec of a policy. The error begins with the path of the field.
 pub(crate) fn check(kind: &str, api_version: &str, policy: &Value) -> Result<()> {
@@ -60,11 +117,11 @@ fn check_object(schema: &JSONSchemaProps, fields: &serde_json::Map<String, Value
             (Some(property), _) => check_value(property, value, &format!("{path}.{name}"))?,
             (None, Some(JSONSchemaPropsOrBool::Schema(values))) => check_value(values, value, &format!("{path}[{name}]"))?,
             (None, _) => {
-                let mut known = String::new();
-                for name in schema.properties.iter().flat_map(|known| known.keys()) {
-                    let _ = write!(known, "{}{name}", if known.is_empty() { "" } else { ", " });
-                }
-                bail!("{path}.{name}: unknown field; known are {known}");
+                let known: Vec<_> = schema.properties.iter().flat_map(|known| known.keys()).map(String::as_str).collect();
+                let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase());
+                let alike = known.iter().filter(|known| likeness(known) > ALIKE).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+                let meant = alike.map(|alike| format!("did you mean {alike}? ")).unwrap_or_default();
+                bail!("{path}.{name}: unknown field; {meant}known are {}", known.join(", "));
             }
         }
     }

@@ -1,0 +1,78 @@
+//! Entries of mappings in block style: they are lines.
+
+use serde_json::Value as Json;
+
+use super::{Editor, Splice, layout, write};
+use crate::{Problem, yaml::NodeId};
+
+impl Editor<'_> {
+    /// Adds lines after those of the last entry.
+    pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Problem> {
+        let (Some(&(first, _)), Some(&(last, value))) = (entries.first(), entries.last()) else { return Ok(()) };
+        let head = self.document.node(first).head();
+        if layout::line_before(self.text, head).contains('\t') {
+            return Err(self.problem(first, "a tab before the key: indent with spaces"));
+        }
+        let column = self.layout.column(self.text, head);
+        let end = self.content_end(value).max(self.document.node(last).end());
+        let at = layout::after_comments(self.text, layout::line_end(self.text, end), column);
+        let ending = self.layout.line_ending(self.text, head);
+        let mut lines = String::new();
+        for (key, value) in added {
+            self.layout.entry(&mut lines, key, value, column, ending);
+        }
+        self.splices.push(Splice::insert(at, self.fitted(at, lines, ending)));
+        Ok(())
+    }
+
+    /// Removes the lines of an entry.
+    pub(super) fn remove_from_block(&mut self, key: NodeId, value: NodeId) -> Result<(), Problem> {
+        let head = self.document.node(key).head();
+        let before = layout::line_before(self.text, head);
+        if !before.trim_start_matches('\u{feff}').chars().all(|char| char == ' ') {
+            return Err(
+                self.problem(key, "a policy removes this, and something else stands before it in the line: give it a line of its own")
+            );
+        }
+        let end = self.content_end(value).max(self.document.node(key).end());
+        self.splices.push(Splice { range: head - before.len()..layout::line_end(self.text, end), text: String::new() });
+        Ok(())
+    }
+
+    /// Writes the value of a key anew.
+    pub(super) fn block_value(&mut self, key: NodeId, value: NodeId, column: usize, new: &Json) -> Result<(), Problem> {
+        let (name, node) = (self.document.node(key), self.document.node(value));
+        let Some(colon) = layout::colon_after(self.text, name.end()) else {
+            return Err(self.problem(key, "a key that is marked with a question mark: write it as key: value"));
+        };
+        let ending = self.layout.line_ending(self.text, name.head());
+        let is_lines = new.as_object().is_some_and(|map| !map.is_empty()) || new.as_array().is_some_and(|list| !list.is_empty());
+        // An anchor or a tag stays with the value, unless it is an alias that goes.
+        let from = if node.start == node.end && node.head == node.start { colon } else { layout::content_start(self.text, colon) };
+        let to = self.content_end(value).max(from);
+        if !is_lines {
+            let space = if from == colon { " " } else { "" };
+            let text = format!("{space}{}", write::scalar(new, crate::yaml::Style::Plain, self.layout.json));
+            self.splices.push(Splice { range: from..to, text });
+            return Ok(());
+        }
+        let mut lines = String::new();
+        self.layout.children(&mut lines, new, column, ending);
+        // What is left of the line (a comment) stays before the new lines.
+        let start_of_blanks = self.text[..from].trim_end_matches([' ', '\t']).len().max(colon);
+        self.splices.push(Splice { range: start_of_blanks..to, text: String::new() });
+        let at = layout::line_end(self.text, to);
+        let lines = self.fitted(at, lines, ending);
+        self.splices.push(Splice::insert(at, lines));
+        Ok(())
+    }
+
+    /// The lines as they stand at a place, which can be the end of a text without a final line ending.
+    fn fitted(&self, at: usize, mut lines: String, ending: &str) -> String {
+        if self.text[..at].ends_with('\n') {
+            return lines;
+        }
+        lines.truncate(lines.len() - ending.len());
+        format!("{ending}{lines}")
+    }
+}

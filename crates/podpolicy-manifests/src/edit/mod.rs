@@ -1,0 +1,215 @@
+//! Changes of a text: the bytes to replace so that a document means another value, and all other bytes stay.
+//!
+//! It compares the tree of the document with the value that is wanted, and goes down only where they differ. What it makes is read again
+//! before it is handed out: a text that does not mean what is wanted never gets out.
+
+mod block;
+mod flow;
+mod layout;
+mod write;
+
+use std::ops::Range;
+
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    Document, Manifest, Problem,
+    edit::layout::Layout,
+    yaml::{Kind, NodeId, Style, is_merge, key},
+};
+
+/// Bytes to replace, and what by.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Splice {
+    pub(crate) range: Range<usize>,
+    pub(crate) text: String,
+}
+
+impl Splice {
+    fn insert(at: usize, text: String) -> Self {
+        Self { range: at..at, text }
+    }
+}
+
+/// What to replace so that the document means `new` instead of `old`.
+pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Problem> {
+    let mut editor = Editor { text: manifest.text(), document, layout: Layout::of(manifest.text(), document), splices: Vec::new() };
+    editor.node(None, document.root(), old, new)?;
+    let mut splices = editor.splices;
+    splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
+    check(manifest, document, new, &splices)?;
+    Ok(splices)
+}
+
+/// The text with the bytes replaced; the splices are in order.
+pub(crate) fn apply(text: &str, splices: Vec<Splice>) -> String {
+    let added: usize = splices.iter().map(|splice| splice.text.len()).sum();
+    let mut edited = String::with_capacity(text.len() + added);
+    let mut at = 0;
+    for Splice { range, text: new } in splices {
+        edited.push_str(&text[at..range.start]);
+        edited.push_str(&new);
+        at = range.end;
+    }
+    edited.push_str(&text[at..]);
+    edited
+}
+
+/// Reads the document once more as it would be.
+fn check(manifest: &Manifest, document: &Document, new: &Json, splices: &[Splice]) -> Result<(), Problem> {
+    let text = manifest.text();
+    let here = document.node(document.root()).head();
+    let failed = |why: &str| {
+        Problem::at(
+            text,
+            here,
+            format!(
+                "the document cannot be edited without changing something else ({why}); please report it, and write the change by hand"
+            ),
+        )
+    };
+    if splices.windows(2).any(|pair| pair[0].range.end > pair[1].range.start) {
+        return Err(failed("two changes meet"));
+    }
+    let number = manifest.documents().iter().position(|other| std::ptr::eq(other, document)).unwrap_or_default();
+    let range = layout::surroundings(text, manifest.documents(), number);
+    let local = splices
+        .iter()
+        .map(|Splice { range: bytes, text }| Splice { range: bytes.start - range.start..bytes.end - range.start, text: text.clone() });
+    let edited = Manifest::parse(apply(&text[range.clone()], local.collect())).map_err(|problem| failed(&problem.message))?;
+    let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
+    let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
+    if value == *new { Ok(()) } else { Err(failed("it would mean something else")) }
+}
+
+struct Editor<'a> {
+    text: &'a str,
+    document: &'a Document,
+    layout: Layout,
+    splices: Vec<Splice>,
+}
+
+/// The collection that a value is in.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The key, for values of mappings.
+    key: Option<NodeId>,
+    flow: bool,
+    /// The column of the collection's entries.
+    column: usize,
+}
+
+impl Editor<'_> {
+    /// Makes a node mean another value.
+    fn node(&mut self, place: Option<Place>, id: NodeId, old: &Json, new: &Json) -> Result<(), Problem> {
+        if old == new {
+            return Ok(());
+        }
+        let document = self.document;
+        let node = document.node(id);
+        if node.is_shared {
+            return Err(self
+                .problem(id, "a policy changes what has an anchor here, and an alias elsewhere shows the same: write one of the two out"));
+        }
+        match (&node.kind, old, new) {
+            (Kind::Mapping { flow, entries }, Json::Object(old), Json::Object(new)) => self.mapping(id, *flow, entries, old, new),
+            (Kind::Sequence { flow, items }, Json::Array(old), Json::Array(new)) if old.len() == new.len() => {
+                let place = Place { key: None, flow: *flow, column: self.layout.column(self.text, node.start()) };
+                items.iter().zip(old.iter().zip(new)).try_for_each(|(&item, (old, new))| self.node(Some(place), item, old, new))
+            }
+            (Kind::Scalar(style, _), _, _) if *style != Style::Block && node.start != node.end && !new.is_object() && !new.is_array() => {
+                let text = write::scalar(new, *style, self.layout.json);
+                self.splices.push(Splice { range: node.start()..node.end(), text });
+                Ok(())
+            }
+            _ => self.value(place, id, new),
+        }
+    }
+
+    /// Writes a value anew, whatever is there.
+    fn value(&mut self, place: Option<Place>, id: NodeId, new: &Json) -> Result<(), Problem> {
+        let Some(place) = place else { return Err(self.problem(id, "the document is no mapping")) };
+        let node = self.document.node(id);
+        let (from, to) = (node.start(), self.content_end(id));
+        if place.flow {
+            if node.start == node.end {
+                return Err(self.problem(id, "a key without a value between braces: write {} there, so that it can be filled in"));
+            }
+            let text = self.layout.flow(new);
+            self.splices.push(Splice { range: from..to, text });
+            return Ok(());
+        }
+        if let Some(key) = place.key {
+            return self.block_value(key, id, place.column, new);
+        }
+        let text = self.layout.item(new, self.layout.column(self.text, node.head()), self.layout.line_ending(self.text, from));
+        self.splices.push(Splice { range: from..to, text });
+        Ok(())
+    }
+
+    fn mapping(
+        &mut self,
+        id: NodeId,
+        flow: bool,
+        entries: &[(NodeId, NodeId)],
+        old: &Map<String, Json>,
+        new: &Map<String, Json>,
+    ) -> Result<(), Problem> {
+        let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, &new.iter().collect::<Vec<_>>()) };
+        let column = self.layout.column(self.text, self.document.node(first).head());
+        let mut removed = Vec::new();
+        let mut inherited: Vec<_> = old.keys().map(String::as_str).collect();
+        for (index, &(name, value)) in entries.iter().enumerate() {
+            if is_merge(self.text, self.document.node(name)) {
+                continue;
+            }
+            let spelled = key(self.text, self.document, name)?;
+            inherited.retain(|key| *key != spelled);
+            match (old.get(&spelled), new.get(&spelled)) {
+                (Some(old), Some(new)) => self.node(Some(Place { key: Some(name), flow, column }), value, old, new)?,
+                (Some(_), None) if flow => removed.push(index),
+                (Some(_), None) => self.remove_from_block(name, value)?,
+                (None, _) => {}
+            }
+        }
+        if let Some(lost) = inherited.iter().find(|key| !new.contains_key(**key)) {
+            return Err(self.problem(id, format!("a policy removes {lost}, which << merges in here: write the mapping out")));
+        }
+        // What is merged in is not changed there, where others see it, but said anew here.
+        let added = new.iter().filter(|(key, value)| old.get(*key).is_none_or(|old| inherited.contains(&key.as_str()) && old != *value));
+        let added: Vec<_> = added.collect();
+        if flow && removed.len() == entries.len() {
+            self.add_to_flow(id, &[], &added);
+            return Ok(());
+        }
+        self.remove_from_flow(entries, &removed);
+        self.fill(id, flow, entries, &added)
+    }
+
+    /// Adds entries to a mapping.
+    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Problem> {
+        match (added.is_empty(), flow) {
+            (true, _) => Ok(()),
+            (false, true) => {
+                self.add_to_flow(id, entries, added);
+                Ok(())
+            }
+            (false, false) => self.add_to_block(entries, added),
+        }
+    }
+
+    /// Where what a node says ends, without the rest of its last line. An absent value ends with the colon before it.
+    fn content_end(&self, id: NodeId) -> usize {
+        let node = self.document.node(id);
+        match &node.kind {
+            Kind::Scalar(Style::Block, _) => layout::block_scalar_end(self.text, node.start(), node.end()),
+            Kind::Sequence { flow: false, items } => items.last().map_or(node.end(), |&last| self.content_end(last)),
+            Kind::Mapping { flow: false, entries } => entries.last().map_or(node.end(), |&(_, last)| self.content_end(last)),
+            Kind::Scalar(..) | Kind::Sequence { .. } | Kind::Mapping { .. } | Kind::Alias(_) => node.end(),
+        }
+    }
+
+    fn problem(&self, id: NodeId, message: impl Into<String>) -> Problem {
+        Problem::at(self.text, self.document.node(id).head(), message)
+    }
+}

@@ -1,0 +1,64 @@
+//! The objects in a document, and where in each its pods are described.
+
+use serde_json::Value as Json;
+
+use crate::Step;
+
+/// A Kubernetes object in a document.
+#[derive(Debug)]
+pub struct Object<'a> {
+    /// Where it is in its document: objects can be items of lists.
+    pub path: Vec<Step>,
+    /// Its kind.
+    pub kind: &'a str,
+    /// Its apiVersion.
+    pub api_version: &'a str,
+    /// Its namespace, where it says one.
+    pub namespace: Option<&'a str>,
+    /// Its name; that of a generateName where there is no name.
+    pub name: &'a str,
+    /// The object itself.
+    pub value: &'a Json,
+}
+
+/// The objects of a document: the document itself, or the items of a List or ResourceList.
+pub fn objects(document: &Json) -> Vec<Object<'_>> {
+    let mut found = Vec::new();
+    collect(document, &mut Vec::new(), &mut found);
+    found
+}
+
+fn collect<'a>(value: &'a Json, path: &mut Vec<Step>, found: &mut Vec<Object<'a>>) {
+    let Some(kind) = value["kind"].as_str() else { return };
+    if let Some(items) = value["items"].as_array().filter(|_| kind.ends_with("List")) {
+        for (index, item) in items.iter().enumerate() {
+            path.extend([Step::Key("items".to_owned()), Step::Index(index)]);
+            collect(item, path, found);
+            path.truncate(path.len() - 2);
+        }
+        return;
+    }
+    let metadata = &value["metadata"];
+    found.push(Object {
+        path: path.clone(),
+        kind,
+        api_version: value["apiVersion"].as_str().unwrap_or_default(),
+        namespace: metadata["namespace"].as_str().filter(|namespace| !namespace.is_empty()),
+        name: metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or_default(),
+        value,
+    });
+}
+
+impl Object<'_> {
+    /// Where its pod or pod template is, from the object on. Anything with containers in spec.template.spec counts as a workload.
+    pub fn template(&self) -> Option<&'static [&'static str]> {
+        let place: &[&str] = match (self.api_version, self.kind) {
+            ("v1", "Pod") => &[],
+            ("v1", "PodTemplate") => &["template"],
+            (_, "CronJob") => &["spec", "jobTemplate", "spec", "template"],
+            _ => &["spec", "template"],
+        };
+        let template = place.iter().try_fold(self.value, |value, key| value.get(key))?;
+        template["spec"]["containers"].is_array().then_some(place)
+    }
+}

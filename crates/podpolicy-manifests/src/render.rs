@@ -1,0 +1,129 @@
+//! The policies applied to a text.
+
+use podpolicy_engine::{Creation, Omitted, Pod, Program};
+use serde::Deserialize as _;
+use serde_json::{Value as Json, json};
+
+use crate::{Document, Manifest, Object, Problem, Step, edit, objects, setting};
+
+/// What policies make of a text.
+#[derive(Debug, Default)]
+pub struct Rendered {
+    /// The text with the policies applied; none where nothing changes.
+    pub text: Option<String>,
+    /// Documents that stay as they are because of a mistake.
+    pub problems: Vec<Problem>,
+    /// What the policies have to say about pods, in the documents' order.
+    pub notes: Vec<Note>,
+}
+
+/// Something to know about one pod or pod template.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// Where the pod is described.
+    pub problem: Problem,
+    /// The object, such as `Deployment shop/web`.
+    pub object: String,
+}
+
+/// Applies the policies to the pods and pod templates in a text. Objects that name no namespace are in `namespace`.
+pub fn render(manifest: &Manifest, program: &Program, namespace: &str) -> Rendered {
+    let mut rendered = Rendered::default();
+    let mut splices = Vec::new();
+    for document in manifest.documents() {
+        match edit_document(manifest, document, program, namespace, &mut rendered.notes) {
+            Ok(edits) => splices.extend(edits),
+            Err(problem) => rendered.problems.push(problem),
+        }
+    }
+    if !splices.is_empty() {
+        rendered.text = Some(edit::apply(manifest.text(), splices));
+    }
+    rendered
+}
+
+fn edit_document(
+    manifest: &Manifest,
+    document: &Document,
+    program: &Program,
+    namespace: &str,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<edit::Splice>, Problem> {
+    let old = manifest.value(document)?;
+    let mut new = None;
+    for object in objects(&old) {
+        let Some(place) = object.template() else { continue };
+        let path: Vec<_> = object.path.iter().cloned().chain(place.iter().map(|key| Step::Key((*key).to_owned()))).collect();
+        let here = |message: String| Problem::at(manifest.text(), manifest.offset(document, &path), message);
+        let template = place.iter().fold(object.value, |value, key| &value[key]);
+        let namespace = object.namespace.unwrap_or(namespace);
+        let title = format!("{} {namespace}/{}", object.kind, object.name);
+        check_texts(manifest, document, &path, &template["metadata"])?;
+        let pod = pod(template, &object, namespace).map_err(|message| here(format!("{title} has no pod that can be read: {message}")))?;
+        let creation = program.create(&pod);
+        notes.extend(noted(&creation).into_iter().map(|message| Note { problem: here(message), object: title.clone() }));
+        if creation.is_empty() {
+            continue;
+        }
+        let new = new.get_or_insert_with(|| old.clone());
+        let changed = path.iter().fold(new, |value, step| match step {
+            Step::Key(key) => &mut value[key.as_str()],
+            Step::Index(index) => &mut value[*index],
+        });
+        setting::apply(changed, &creation);
+        let again = program.create(&self::pod(changed, &object, namespace).map_err(here)?);
+        if let Some(verdict) =
+            again.verdicts.iter().find(|verdict| creation.verdicts.iter().all(|before| before.policy.id() != verdict.policy.id()))
+        {
+            let message = format!(
+                "a label that policies set here makes {} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves",
+                verdict.policy.id()
+            );
+            notes.push(Note { problem: here(message), object: title });
+        }
+    }
+    match new {
+        Some(new) if new != old => edit::edit(manifest, document, &old, &new),
+        Some(_) | None => Ok(Vec::new()),
+    }
+}
+
+/// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.
+fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
+    for field in ["labels", "annotations"] {
+        let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else {
+            continue;
+        };
+        let steps = ["metadata", field, key].map(|key| Step::Key(key.to_owned()));
+        let offset = manifest.offset(document, &path.iter().cloned().chain(steps).collect::<Vec<_>>());
+        return Err(Problem::at(manifest.text(), offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
+    }
+    Ok(())
+}
+
+/// The pod that a template makes, as the engine sees it.
+fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, String> {
+    let read = |value: &Json| Pod::deserialize(value).map_err(|error| error.to_string());
+    let mut pod = if template["metadata"].is_null() { read(&json!({ "spec": template["spec"] }))? } else { read(template)? };
+    namespace.clone_into(&mut pod.namespace);
+    object.name.clone_into(&mut pod.name);
+    Ok(pod)
+}
+
+fn noted(creation: &Creation) -> Vec<String> {
+    let findings = creation.verdicts.iter().flat_map(|verdict| {
+        let id = verdict.policy.id();
+        verdict
+            .findings
+            .iter()
+            .filter(|finding| finding.refused)
+            .map(move |finding| format!("{}: {id} is refused: {}", finding.field, finding.message))
+    });
+    let omitted = match creation.omitted {
+        Omitted::Nothing => None,
+        Omitted::Metadata | Omitted::Everything => Some(
+            "its annotations would be larger than Kubernetes allows, so that labels and annotations are left out; shorten them".to_owned(),
+        ),
+    };
+    findings.chain(omitted).collect()
+}

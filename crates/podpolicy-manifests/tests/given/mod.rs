@@ -1,0 +1,45 @@
+//! Policies and manifests as tests give them.
+
+use std::sync::Arc;
+
+use podpolicy_engine::{Exec, Policy, Program, Settings};
+use podpolicy_manifests::{Facts, Manifest, Rendered, objects, render};
+
+/// The namespace of objects that name none.
+pub const NAMESPACE: &str = "default";
+
+/// The program that policies make, with the facts in the manifests.
+pub fn program(policies: &str, manifests: &[&Manifest]) -> Program {
+    let policies = Manifest::parse(policies.to_owned()).unwrap();
+    let mut facts = Facts::default();
+    let mut parsed = Vec::new();
+    for (manifest, document) in manifests
+        .iter()
+        .copied()
+        .chain([&policies])
+        .flat_map(|manifest| manifest.documents().iter().map(move |document| (manifest, document)))
+    {
+        let Ok(value) = manifest.value(document) else { continue };
+        for object in objects(&value) {
+            facts.add(&object, object.namespace.unwrap_or(NAMESPACE));
+            let mut value = object.value.clone();
+            let policy = match object.kind {
+                "PodPolicy" => {
+                    value["metadata"]["namespace"] = object.namespace.unwrap_or(NAMESPACE).into();
+                    Policy::from_namespaced(&serde_json::from_value(value).unwrap())
+                }
+                "ClusterPodPolicy" => Policy::from_cluster(&serde_json::from_value(value).unwrap()),
+                _ => continue,
+            };
+            assert!(policy.problems().is_empty(), "{:?}", policy.problems());
+            parsed.push(Arc::new(policy.with_exec(Exec::Vouched)));
+        }
+    }
+    Program::new(parsed, facts.into_namespaces(), Settings::default())
+}
+
+/// What the policies make of a text.
+pub fn rendered(policies: &str, text: &str) -> Rendered {
+    let manifest = Manifest::parse(text.to_owned()).unwrap();
+    render(&manifest, &program(policies, &[&manifest]), NAMESPACE)
+}

@@ -1,0 +1,259 @@
+//! The command line on files, as a user runs it: what it prints, what it writes, and its exit codes. No cluster is needed.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+const POLICY: &str = "apiVersion: podpolicy.dev/v1alpha1
+kind: ClusterPodPolicy
+metadata: {name: standard}
+spec:
+  selector: {}
+  labels: {team: shop}
+  terminationGracePeriodSeconds: 60
+";
+
+const POD: &str = "# A pod.
+apiVersion: v1
+kind: Pod
+metadata:
+  name: a # its name
+spec:
+  containers:
+  - name: web
+";
+
+const RENDERED: &str = "# A pod.
+apiVersion: v1
+kind: Pod
+metadata:
+  name: a # its name
+  labels:
+    team: shop
+spec:
+  containers:
+  - name: web
+  terminationGracePeriodSeconds: 60
+";
+
+/// A folder with files in it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn with(files: &[(&str, &str)]) -> Self {
+        let folder = Self(TempDir::new().unwrap());
+        for (name, text) in files {
+            folder.write(name, text);
+        }
+        folder
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+
+    /// Runs a command line; the words are parted by blanks.
+    fn run(&self, command: &str, stdin: &str) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_podpolicy"))
+            .args(command.split(' '))
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        Ran::from(child.wait_with_output().unwrap())
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn has(&self, code: i32, stdout: &str) -> &Self {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(code), stdout), "{}", self.stderr);
+        self
+    }
+
+    #[track_caller]
+    fn tells(&self, words: &str) {
+        assert!(self.stderr.contains(words), "{words} is not in\n{}", self.stderr);
+    }
+}
+
+#[test]
+fn render_prints_manifests_with_the_policies_applied() {
+    let folder = Folder::with(&[("policy.yaml", POLICY), ("pods/a.yaml", POD), ("pods/b/c.json", "{\"a\": 1}")]);
+    folder.run("render -p policy.yaml pods/a.yaml", "").has(0, RENDERED);
+    folder.run("render -p policy.yaml -", POD).has(0, RENDERED);
+    folder.run("render -p policy.yaml pods", "").has(0, &format!("{RENDERED}---\n{{\"a\": 1}}"));
+    folder.run("render .", "").has(0, &format!("{RENDERED}---\n{{\"a\": 1}}\n---\n{POLICY}"));
+    assert_eq!(folder.read("pods/a.yaml"), POD, "nothing is written");
+}
+
+#[test]
+fn write_edits_what_changes_and_keeps_permissions_and_links() {
+    let folder = Folder::with(&[("policy.yaml", POLICY), ("a.yaml", POD), ("done.yaml", RENDERED)]);
+    let path = |name: &str| folder.0.path().join(name);
+    fs::set_permissions(path("a.yaml"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("a.yaml", path("link.yaml")).unwrap();
+    let before = fs::metadata(path("done.yaml")).unwrap().modified().unwrap();
+    folder.run("render --write -p policy.yaml link.yaml done.yaml", "").has(0, "").tells("link.yaml changed");
+    assert_eq!(folder.read("a.yaml"), RENDERED);
+    assert!(fs::symlink_metadata(path("link.yaml")).unwrap().is_symlink());
+    assert_eq!(fs::metadata(path("a.yaml")).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(fs::metadata(path("done.yaml")).unwrap().modified().unwrap(), before, "an unchanged file is not written");
+    let names: Vec<_> = fs::read_dir(folder.0.path()).unwrap().collect();
+    assert_eq!(names.len(), 4, "nothing is left behind: {names:?}");
+    folder.run("diff -p policy.yaml .", "").has(0, "");
+}
+
+#[test]
+fn diff_is_a_patch_that_makes_what_render_writes() {
+    let crlf = POD.replace('\n', "\r\n");
+    let files = [("policy.yaml", POLICY), ("pods/a.yaml", POD), ("pods/crlf.yaml", &crlf), ("pods/no-end.yaml", POD.trim_end())];
+    let (patched, written) = (Folder::with(&files), Folder::with(&files));
+    let diff = patched.run("diff -p policy.yaml ./pods", "");
+    assert_eq!(diff.code, Some(1), "{}", diff.stderr);
+    written.run("render --write -p policy.yaml ./pods", "").has(0, "");
+    let mut git = Command::new("git").args(["apply", "-"]).current_dir(patched.0.path()).stdin(Stdio::piped()).spawn().unwrap();
+    git.stdin.take().unwrap().write_all(diff.stdout.as_bytes()).unwrap();
+    assert!(git.wait().unwrap().success(), "{}", diff.stdout);
+    for name in ["pods/a.yaml", "pods/crlf.yaml", "pods/no-end.yaml"] {
+        assert_eq!(patched.read(name), written.read(name), "{name}");
+        assert_ne!(patched.read(name), files.iter().find(|file| file.0 == name).unwrap().1);
+    }
+}
+
+#[test]
+fn what_git_ignores_hidden_files_and_links_are_not_read() {
+    let folder = Folder::with(&[
+        ("policy.yaml", POLICY),
+        (".gitignore", "vendor/\n"),
+        ("m/vendor/a.yaml", POD),
+        ("m/.hidden/a.yaml", POD),
+        ("m/notes.txt", POD),
+        ("outside/a.yaml", POD),
+        ("m/.gitignore", "vendor/\n"),
+    ]);
+    symlink("../outside", folder.0.path().join("m/out")).unwrap();
+    symlink("../m", folder.0.path().join("m/loop")).unwrap();
+    folder.run("diff -p policy.yaml m", "").has(0, "");
+}
+
+#[test]
+fn policy_named_twice_applies_once() {
+    let folder = Folder::with(&[("policies/policy.yaml", POLICY), ("a.yaml", RENDERED)]);
+    folder.run("diff -p policies -p policies/policy.yaml . ./a.yaml", "").has(0, "");
+    folder.write("copy.yaml", POLICY);
+    folder.run("diff -p policies .", "").has(2, "").tells("ClusterPodPolicy standard is there twice");
+}
+
+#[test]
+fn typo_in_a_policy_is_shown_with_its_line_and_what_may_be_meant() {
+    let policy = POLICY.to_owned() + "  containers:\n  - livenesProbe: {httpGet: {port: 80}}\n";
+    let folder = Folder::with(&[("policy.yaml", &policy), ("a.yaml", POD)]);
+    let ran = folder.run("render -p policy.yaml a.yaml", "");
+    ran.has(2, "")
+        .tells("policy.yaml:9:5: ClusterPodPolicy standard: spec.containers[0].livenesProbe: unknown field; did you mean livenessProbe?");
+    ran.tells("\n9 |   - livenesProbe: {httpGet: {port: 80}}\n  |     ^\n");
+}
+
+#[test]
+fn refusals_are_told_with_file_and_line() {
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {team: web}}\n";
+    let folder = Folder::with(&[("policy.yaml", POLICY), ("a.yaml", POD), ("service.yaml", service)]);
+    let ran = folder.run("render -p policy.yaml a.yaml service.yaml", "");
+    ran.has(0, &(RENDERED.replace("  labels:\n    team: shop\n", "") + service));
+    ran.tells(
+        "warning: a.yaml:2:1: Pod default/a: labels[team]: ClusterPodPolicy standard is refused: Service default/web selects on team",
+    );
+}
+
+#[test]
+fn namespace_is_that_of_the_object_or_the_given_one() {
+    let policy = POLICY.replace("ClusterPodPolicy", "PodPolicy").replace("name: standard", "name: standard, namespace: bank");
+    let folder = Folder::with(&[("policy.yaml", &policy), ("a.yaml", POD)]);
+    folder.run("render -p policy.yaml a.yaml", "").has(0, POD);
+    folder.run("render -p policy.yaml -n bank a.yaml", "").has(0, RENDERED);
+}
+
+#[test]
+fn error_in_one_file_prints_nothing_and_writes_the_others() {
+    let broken = "apiVersion: v1\nkind: Pod\nmetadata: [\n";
+    let folder = Folder::with(&[("policy.yaml", POLICY), ("m/a.yaml", POD), ("m/b.yaml", broken)]);
+    folder.run("render -p policy.yaml m", "").has(2, "").tells("error: m/b.yaml:3:11: not YAML");
+    folder.run("render --write -p policy.yaml m", "").has(2, "").tells("m/a.yaml changed");
+    assert_eq!((folder.read("m/a.yaml"), folder.read("m/b.yaml")), (RENDERED.to_owned(), broken.to_owned()));
+    folder.run("diff -p policy.yaml m", "").has(2, "");
+}
+
+#[test]
+fn hostile_files_are_told_with_a_position_in_bounded_time() {
+    let folder = Folder::with(&[("policy.yaml", POLICY)]);
+    let pod = "apiVersion: v1\nkind: Pod\n";
+    let mut bomb = format!("{pod}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..30 {
+        let line = format!("a{level}: &a{level} [{}]\n", format!("*a{}, ", level - 1).repeat(10));
+        bomb.push_str(&line);
+    }
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("utf8", [pod.as_bytes(), b"a: \"\xff\""].concat(), ":3:5: not UTF-8"),
+        ("nul", [pod.as_bytes(), b"a: \0"].concat(), ":3:4: a NUL byte"),
+        ("depth", [pod.as_bytes(), b"a: ", "[".repeat(10_000).as_bytes()].concat(), ":3:132: not YAML"),
+        ("bomb", bomb.into_bytes(), "aliases stand for more"),
+        ("twice", [pod.as_bytes(), b"a: 1\na: 2\n"].concat(), ":4:1: a is there twice"),
+        ("tab", [pod.as_bytes(), b"a:\n\tb: 1\n"].concat(), ":4:"),
+    ];
+    for (name, content, words) in cases {
+        let file = format!("{name}.yaml");
+        folder.write(&file, &content);
+        let started = Instant::now();
+        let ran = folder.run(&format!("render --write -p policy.yaml {file}"), "");
+        ran.has(2, "").tells(&format!("error: {file}:"));
+        ran.tells(words);
+        assert!(started.elapsed() < Duration::from_secs(20), "{name}");
+        assert_eq!(fs::read(folder.0.path().join(&file)).unwrap(), content, "{name}");
+    }
+}
+
+#[test]
+fn files_of_a_folder_that_are_no_manifests_are_passed_over() {
+    let template = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {{ .Release.Name }}: x\n{{- if }}\n";
+    let folder =
+        Folder::with(&[("policy.yaml", POLICY), ("m/templates/a.yaml", template), ("m/tsconfig.json", "{ // a\n"), ("m/a.yaml", POD)]);
+    folder.write("m/binary.yaml", b"\x7fELF\0\xff");
+    let ran = folder.run("render --write -p policy.yaml m", "");
+    for words in ["m/templates/a.yaml:", "helm template", "m/tsconfig.json:1:", "m/binary.yaml:1:6: not UTF-8"] {
+        ran.has(0, "").tells(words);
+    }
+    assert_eq!((folder.read("m/a.yaml"), folder.read("m/templates/a.yaml")), (RENDERED.to_owned(), template.to_owned()));
+    folder.run("render -p policy.yaml m/templates/a.yaml", "").has(2, "").tells("helm template");
+}
