@@ -4,6 +4,8 @@
 
 mod given;
 
+use std::fmt::Write as _;
+
 use given::rendered;
 use podpolicy_manifests::{Manifest, Position};
 
@@ -86,14 +88,14 @@ fn depth_and_aliases_have_bounds() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..30 {
         let alias = format!("*a{}, ", level - 1);
-        bomb += &format!("a{level}: &a{level} [{}]\n", alias.repeat(10));
+        _ = writeln!(bomb, "a{level}: &a{level} [{}]", alias.repeat(10));
     }
     let manifest = Manifest::parse(bomb).unwrap();
     let problem = manifest.value(&manifest.documents()[0]).unwrap_err();
     assert!(problem.message.contains("aliases stand for more"), "{problem}");
     let mut chain = "a0: &a0 [x]\n".to_owned();
     for level in 1..2000 {
-        chain += &format!("a{level}: &a{level} [*a{}]\n", level - 1);
+        _ = writeln!(chain, "a{level}: &a{level} [*a{}]", level - 1);
     }
     let manifest = Manifest::parse(chain).unwrap();
     assert!(manifest.value(&manifest.documents()[0]).is_err());

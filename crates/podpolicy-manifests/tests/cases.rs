@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
 
+use std::fmt::Write as _;
+
 use std::{fs, path::Path};
 
 mod given;
@@ -23,10 +25,10 @@ fn check(case: &Path) -> Result<(), String> {
     let rendered = given::rendered(&policies, &before);
     let mut notes = String::new();
     for problem in &rendered.problems {
-        notes += &format!("problem {problem}\n");
+        _ = writeln!(notes, "problem {problem}");
     }
     for note in &rendered.notes {
-        notes += &format!("{} {}\n", note.object, note.problem);
+        _ = writeln!(notes, "{} {}", note.object, note.problem);
     }
     let after = rendered.text.unwrap_or(before);
     if std::env::var_os("UPDATE").is_some() {

@@ -5,6 +5,8 @@
 
 mod given;
 
+use std::fmt::Write as _;
+
 use given::rendered;
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value as Json, json};
@@ -78,11 +80,11 @@ impl Styling {
                 for (key, value) in map {
                     let column = column + if value.is_array() { self.list_indent } else { self.indent };
                     if self.comments {
-                        text.push_str(&format!("\n{blanks}# about {key}"));
+                        _ = write!(text, "\n{blanks}# about {key}");
                     }
-                    text.push_str(&format!("\n{blanks}{key}:{}", self.block(value, column, depth + 1)));
+                    _ = write!(text, "\n{blanks}{key}:{}", self.block(value, column, depth + 1));
                     if self.comments && !value.is_object() && !value.is_array() {
-                        text.push_str(&format!("  # {key} is so"));
+                        _ = write!(text, "  # {key} is so");
                     }
                 }
                 text
@@ -96,7 +98,7 @@ impl Styling {
                         Some(lines) if !lines.trim_start().starts_with('#') => format!(" {}", lines.trim_start()),
                         _ => written,
                     };
-                    text.push_str(&format!("\n{blanks}-{first}"));
+                    _ = write!(text, "\n{blanks}-{first}");
                 }
                 text
             }
