@@ -515,6 +515,7 @@ fn help_lists_every_flag_with_its_default_and_its_variable() -> anyhow::Result<(
         "namespaces",
         "own-namespace",
         "protect-keys",
+        "rollout-max-unavailable",
         "webhook-address",
         "webhook-certificates",
         "webhook-failure-policy",
