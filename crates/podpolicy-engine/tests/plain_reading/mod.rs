@@ -15,7 +15,14 @@ pub fn selects(policy: &Json, world: &World, labels: &BTreeMap<String, String>) 
             !world.surroundings.namespace_is_excluded && matches(&policy["spec"]["namespaceSelector"], &world.surroundings.namespace_labels)
         }
     };
-    in_scope && matches(&policy["spec"]["selector"], labels)
+    in_scope && !is_exempt(policy, world) && matches(&policy["spec"]["selector"], labels)
+}
+
+/// Whether the policy leaves the pods of the pod's controller alone.
+fn is_exempt(policy: &Json, world: &World) -> bool {
+    let name = format!("{}/{}", policy["kind"].as_str().unwrap(), policy["metadata"]["name"].as_str().unwrap());
+    let mut owners = world.pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    world.surroundings.exempting.contains(&name) && owners.any(|owner| owner["controller"] == true && owner["uid"] == "1")
 }
 
 /// What a label selector means; one that is absent matches all.
