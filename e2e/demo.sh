@@ -116,7 +116,7 @@ show kubectl apply -f e2e/demo/graceful.yaml
 show kubectl wait --for=condition=Ready podpolicy/graceful --timeout 60s
 show kubectl get podpolicy graceful
 show kubectl delete pods -l app=web --now
-until_is 0 kubectl get podpolicy graceful -o 'jsonpath={.status.pods.outdated}'
+until_is '2 2' kubectl get podpolicy graceful -o 'jsonpath={.status.pods.matched} {.status.pods.compliant}'
 show kubectl get podpolicy graceful
 show kubectl get pods -l app=web -o 'custom-columns=NAME:.metadata.name,GRACE:.spec.terminationGracePeriodSeconds,READINESS:.spec.containers[0].readinessProbe.httpGet.path,PRESTOP:.spec.containers[0].lifecycle.preStop.sleep.seconds'
 say "   The API server itself does it, by objects that the operator compiled; no webhook is involved:"
