@@ -93,6 +93,7 @@ async fn write_whose_answer_is_lost_is_not_done_twice() -> anyhow::Result<()> {
     assert_eq!((status.findings.len(), verdict(&status, "Ready").as_str()), (0, "True InForce"));
     fault.end();
     stage.pass().await?;
+    history.reaches(&stage.pods.get(PODS[0]).await?.resource_version().unwrap_or_default()).await?;
     assert_eq!(history.map(kube::ResourceExt::resource_version).len(), 2, "as it was created, and with the label");
     stage.delete_policy("standard").await?;
     for name in PODS {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Api;
 use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
 use podpolicy_e2e::History;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use serde_json::json;
@@ -25,6 +25,7 @@ async fn liveness_by_http_that_fails_restarts_the_container_ever_more_slowly() -
     scene.event("Killing", "Container web failed liveness probe, will be restarted").await?;
     scene.event("BackOff", "Back-off restarting failed container web").await?;
     let pod = scene.pod("web", "to wait for the third time", |pod| back_off(pod).as_deref() == Some("40s")).await?;
+    history.reaches(&pod.resource_version().unwrap_or_default()).await?;
 
     let waits: Vec<_> = history.map(back_off).into_iter().flatten().collect();
     assert_eq!(waits, ["10s", "20s", "40s"]);
