@@ -1,0 +1,47 @@
+//! Findings for people, in the manner of compilers: what, where, the line itself, and what to do.
+
+use std::{
+    io::{IsTerminal as _, stdout},
+    ops::Range,
+};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use podpolicy_manifests::{Place, Severity};
+
+use super::report::{Report, Told};
+
+pub(super) fn print(report: &Report) -> String {
+    let renderer = if is_coloured() { Renderer::styled() } else { Renderer::plain() };
+    report.told.iter().map(|told| format!("{}\n\n", renderer.render(&[group(told)]))).collect()
+}
+
+/// Colour is for terminals, unless somebody has said that they want none.
+fn is_coloured() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    stdout().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
+}
+
+fn group(told: &Told) -> Group<'_> {
+    let Told { file, line, finding } = told;
+    let level = match finding.rule.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
+    };
+    let title = level.primary_title(told.text()).id(finding.rule.id);
+    let Place { start, .. } = finding.place;
+    let group = match line {
+        Some(line) => {
+            let primary = AnnotationKind::Primary.span(bytes(line, finding.place));
+            title.element(Snippet::source(line).line_start(start.line).path(file).annotation(primary))
+        }
+        None => title.element(Origin::path(file).line(start.line).char_column(start.column)),
+    };
+    group.element(Level::HELP.message(finding.rule.remedy))
+}
+
+/// The bytes of the line that a place takes.
+fn bytes(line: &str, Place { start, end }: Place) -> Range<usize> {
+    let byte = |column: usize| line.char_indices().nth(column - 1).map_or(line.len(), |(at, _)| at);
+    byte(start.column)..byte(end.column)
+}
