@@ -18,6 +18,6 @@ pub use check::{Check, Checked, Finding, IGNORE_ANNOTATION, Place, Rule, Selecte
 pub use facts::Facts;
 pub use object::{Object, objects};
 pub use pods::{Subject, subjects};
-pub use problem::{Position, Problem};
+pub use problem::{Lines, Position, Problem};
 pub use render::{Note, Rendered, render};
 pub use yaml::{Document, Manifest, Step};

@@ -4,7 +4,7 @@ use podpolicy_engine::Pod;
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 
-use crate::{Document, Manifest, Object, Position, Problem, Step, objects};
+use crate::{Document, Lines, Manifest, Object, Position, Problem, Step, objects};
 
 /// A pod or pod template in a file.
 #[derive(Debug)]
@@ -19,7 +19,6 @@ pub struct Subject {
 
 /// A pod or pod template in an object.
 pub(crate) struct Described<'a> {
-    pub(crate) object: &'a Object<'a>,
     /// The way to it, from the document on.
     pub(crate) path: Vec<Step>,
     /// Its metadata and spec.
@@ -32,13 +31,14 @@ pub(crate) struct Described<'a> {
 
 /// The pods and pod templates in a text. Objects that name no namespace are in `namespace`.
 pub fn subjects(manifest: &Manifest, namespace: &str) -> Result<Vec<Subject>, Problem> {
+    let lines = Lines::new(manifest.text());
     let mut found = Vec::new();
     for document in manifest.documents() {
         let value = manifest.value(document)?;
         for object in objects(&value) {
             let Some(place) = object.template() else { continue };
             let Described { path, pod, .. } = describe(manifest, document, &object, place, namespace)?;
-            let position = Position::of(manifest.text(), manifest.offset(document, &path));
+            let position = lines.position(manifest.offset(document, &path));
             found.push(Subject { position, kind: object.kind.to_owned(), pod });
         }
     }
@@ -49,7 +49,7 @@ pub fn subjects(manifest: &Manifest, namespace: &str) -> Result<Vec<Subject>, Pr
 pub(crate) fn describe<'a>(
     manifest: &Manifest,
     document: &Document,
-    object: &'a Object<'a>,
+    object: &Object<'a>,
     place: &[&str],
     namespace: &str,
 ) -> Result<Described<'a>, Problem> {
@@ -61,7 +61,7 @@ pub(crate) fn describe<'a>(
     let pod = pod(template, object, namespace).map_err(|message| {
         Problem::at(manifest.text(), manifest.offset(document, &path), format!("{title} has no pod that can be read: {message}"))
     })?;
-    Ok(Described { object, path, template, pod, title })
+    Ok(Described { path, template, pod, title })
 }
 
 /// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.

@@ -44,7 +44,9 @@ spec:
 
 /// A Deployment with an error, a warning and a note.
 fn unsound() -> String {
-    SOUND.replace(", app.kubernetes.io/name: web", "").replace("resources: {requests: {cpu: 100m, memory: 64Mi}}", "livenessProbe: {tcpSocket: {port: admin}}")
+    SOUND
+        .replace(", app.kubernetes.io/name: web", "")
+        .replace("resources: {requests: {cpu: 100m, memory: 64Mi}}", "livenessProbe: {tcpSocket: {port: admin}}")
 }
 
 #[test]
@@ -114,7 +116,8 @@ fn mistakes_in_policies_are_findings_and_the_others_count() {
     let twice = format!("{POLICY}---\n{POLICY}");
     let folder = Folder::with(&[("m/web.yaml", SOUND), ("m/service.yaml", SERVICE), ("mistaken.yaml", &mistaken), ("twice.yaml", &twice)]);
     let ran = folder.run("check -o json -p mistaken.yaml -p twice.yaml m", "");
-    let found: Vec<_> = findings(&ran.stdout).iter().map(|finding| pick(finding, &["rule", "file", "line", "column", "endColumn"])).collect();
+    let found: Vec<_> =
+        findings(&ran.stdout).iter().map(|finding| pick(finding, &["rule", "file", "line", "column", "endColumn"])).collect();
     assert_eq!(
         found,
         [json!(["invalid-policy", "mistaken.yaml", 8, 5, 18]), json!(["invalid-policy", "twice.yaml", 11, 12, 16])],
@@ -160,16 +163,25 @@ fn rules_are_listed_explained_and_named_in_mistakes() {
     }
     folder.run("check --explain no-readyness-probe", "").has(2, "").tells("did you mean no-readiness-probe?");
     folder.run("check --disable no-readyness-probe web.yaml", "").has(2, "").tells("did you mean no-readiness-probe?");
-    folder.run("check --disable invalid-policy web.yaml", "").has(2, "").tells("--disable invalid-policy: this rule cannot be switched off");
+    folder
+        .run("check --disable invalid-policy web.yaml", "")
+        .has(2, "")
+        .tells("--disable invalid-policy: this rule cannot be switched off");
 }
 
 #[test]
 fn annotation_switches_a_rule_off_for_its_object() {
-    let annotated = unsound().replace("namespace: shop}", "namespace: shop, annotations: {podpolicy.dev/check-ignore: \"unknown-port-name, no-resource-requests\"}}");
+    let annotated = unsound().replace(
+        "namespace: shop}",
+        "namespace: shop, annotations: {podpolicy.dev/check-ignore: \"unknown-port-name, no-resource-requests\"}}",
+    );
     let folder = Folder::with(&[("a.yaml", &annotated), ("b.yaml", &unsound())]);
     folder.run("check --disable no-name-label a.yaml", "").has(0, "");
     let found = findings(&folder.run("check -o json .", "").stdout);
-    assert_eq!(found.iter().map(|finding| finding["file"].as_str().unwrap()).collect::<Vec<_>>(), ["./a.yaml", "./b.yaml", "./b.yaml", "./b.yaml"]);
+    assert_eq!(
+        found.iter().map(|finding| finding["file"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["./a.yaml", "./b.yaml", "./b.yaml", "./b.yaml"]
+    );
 }
 
 #[test]
@@ -192,7 +204,8 @@ fn json_has_all_of_a_finding() {
 fn sarif_is_as_its_schema_says() {
     let schema: Value = serde_json::from_str(include_str!("sarif/schema.json")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let folder = Folder::with(&[("a b/web.yaml", &unsound()), ("a b/broken.yaml", "kind: Pod\napiVersion: v1\na: [\n"), ("sound.yaml", SOUND)]);
+    let folder =
+        Folder::with(&[("a b/web.yaml", &unsound()), ("a b/broken.yaml", "kind: Pod\napiVersion: v1\na: [\n"), ("sound.yaml", SOUND)]);
     for command in ["check -o sarif .", "check -o sarif sound.yaml"] {
         let log: Value = serde_json::from_str(&folder.run(command, "").stdout).unwrap();
         let errors: Vec<_> = validator.iter_errors(&log).map(|error| format!("{}: {error}", error.instance_path())).collect();
@@ -243,7 +256,12 @@ fn github_annotations_are_one_line_each() {
     let printed = folder.run("check -o github ./a,b.yaml", "").stdout;
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines.len(), 3, "{printed}");
-    assert!(lines[0].starts_with("::notice file=a%2Cb.yaml,line=8,endLine=8,col=7,endColumn=13,title=no-name-label::Deployment shop/a%0A::error::b%25: labels: "), "{printed}");
+    assert!(
+        lines[0].starts_with(
+            "::notice file=a%2Cb.yaml,line=8,endLine=8,col=7,endColumn=13,title=no-name-label::Deployment shop/a%0A::error::b%25: labels: "
+        ),
+        "{printed}"
+    );
     assert!(lines[1].starts_with("::warning file=a%2Cb.yaml,"), "{printed}");
     assert!(lines[2].starts_with("::error file=a%2Cb.yaml,line=14,endLine=14,col=37,endColumn=41,title=unknown-port-name::"), "{printed}");
 }
@@ -269,12 +287,18 @@ fn the_page_has_every_rule() {
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&file, &wanted).unwrap();
     }
-    assert!(fs::read_to_string(&file).unwrap() == wanted, "docs/check.md does not have the rules: run `UPDATE=1 cargo test -p podpolicy --test check`");
+    assert!(
+        fs::read_to_string(&file).unwrap() == wanted,
+        "docs/check.md does not have the rules: run `UPDATE=1 cargo test -p podpolicy --test check`"
+    );
 }
 
 #[test]
 fn explain_shows_the_pods_of_files() {
-    let nobody = POLICY.replace("name: standard", "name: fallback").replace("team: shop", "team: nobody").replace("spec:\n", "spec:\n  priority: -10\n");
+    let nobody = POLICY
+        .replace("name: standard", "name: fallback")
+        .replace("team: shop", "team: nobody")
+        .replace("spec:\n", "spec:\n  priority: -10\n");
     let folder = Folder::with(&[("web.yaml", SOUND), ("policies/a.yaml", POLICY), ("policies/b.yaml", &nobody)]);
     let wanted = "\
 Deployment shop/web (web.yaml:7:5)
@@ -302,12 +326,18 @@ PodPolicy shop/fallback
 
 #[test]
 fn explain_prints_the_pods_of_files_as_json_too() {
-    let folder = Folder::with(&[("web.yaml", &format!("{SOUND}---\n{}", SOUND.replace("name: web, namespace", "name: two, namespace"))), ("policy.yaml", POLICY)]);
+    let folder = Folder::with(&[
+        ("web.yaml", &format!("{SOUND}---\n{}", SOUND.replace("name: web, namespace", "name: two, namespace"))),
+        ("policy.yaml", POLICY),
+    ]);
     let all: Value = serde_json::from_str(&folder.run("explain -f web.yaml -p policy.yaml -o json", "").stdout).unwrap();
     assert_eq!(all.as_array().unwrap().len(), 2);
     let one: Value = serde_json::from_str(&folder.run("explain two -f web.yaml -p policy.yaml -o json", "").stdout).unwrap();
     assert_eq!(one, json!([all[1]]));
-    assert_eq!(pick(&one[0], &["kind", "namespace", "pod", "file", "line", "column"]), json!(["Deployment", "shop", "two", "web.yaml", 23, 5]));
+    assert_eq!(
+        pick(&one[0], &["kind", "namespace", "pod", "file", "line", "column"]),
+        json!(["Deployment", "shop", "two", "web.yaml", 23, 5])
+    );
     assert_eq!(one[0]["policies"], json!([{ "policy": "PodPolicy shop/standard", "state": "pending", "findings": [] }]));
     assert_eq!(
         one[0]["fields"][0],

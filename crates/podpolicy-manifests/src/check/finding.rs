@@ -1,6 +1,6 @@
 //! Something that was found, and where.
 
-use crate::{Document, Manifest, Position, Rule, Step};
+use crate::{Lines, Position, Rule};
 
 /// Something that a rule found.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,17 +27,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// The word at a position of the text.
-    pub fn at(text: &str, start: Position) -> Self {
-        let line = text.split('\n').nth(start.line.saturating_sub(1)).unwrap_or_default();
+    /// The word at a position.
+    pub fn at(lines: &Lines<'_>, start: Position) -> Self {
+        let line = lines.line(start.line);
         let rest = line.char_indices().nth(start.column.saturating_sub(1)).map_or("", |(at, _)| &line[at..]);
         let length = rest[..word(rest)].chars().count();
         Self { start, end: Position { column: start.column + length, ..start } }
-    }
-
-    /// The key, or the item of a list, that is the last one on the path that is there.
-    pub(super) fn of(manifest: &Manifest, document: &Document, path: &[Step]) -> Self {
-        Self::at(manifest.text(), Position::of(manifest.text(), manifest.offset(document, path)))
     }
 }
 
@@ -83,8 +78,8 @@ mod tests {
 
     #[test]
     fn place_counts_characters() {
-        let text = "a: 1\nключ: {b: 2}\n";
-        let place = Place::at(text, Position::of(text, 5));
+        let lines = Lines::new("a: 1\nключ: {b: 2}\n");
+        let place = Place::at(&lines, lines.position(5));
         assert_eq!((place.start.to_string(), place.end.to_string()), ("2:1".to_owned(), "2:5".to_owned()));
     }
 }

@@ -25,7 +25,7 @@ use self::{
     subject::{Spot, Subject, Template},
 };
 use crate::{
-    Document, Manifest, Object, Problem, Step, objects,
+    Document, Lines, Manifest, Object, Problem, Step, objects,
     pods::{self, Described},
     render, setting,
 };
@@ -66,20 +66,24 @@ pub struct Selected<'a> {
 impl Check<'_> {
     /// Looks at the pods and pod templates in a text.
     pub fn pods(&self, manifest: &Manifest) -> Checked {
+        let lines = Lines::new(manifest.text());
         let mut checked = Checked::default();
         for document in manifest.documents() {
             let value = match manifest.value(document) {
                 Ok(value) => value,
                 Err(problem) => {
-                    checked.findings.push(of_problem(&UNREADABLE, manifest, problem));
+                    checked.findings.push(of_problem(&UNREADABLE, &lines, problem));
                     continue;
                 }
             };
             for object in objects(&value) {
                 let Some(place) = object.template() else { continue };
                 match pods::describe(manifest, document, &object, place, self.namespace) {
-                    Ok(described) => self.pod(manifest, document, &described, &mut checked),
-                    Err(problem) => checked.findings.push(of_problem(&INVALID_MANIFEST, manifest, problem)),
+                    Ok(described) => {
+                        let about = About { manifest, document, lines: &lines, object: &object, title: described.title.clone() };
+                        self.pod(&about, &described, &mut checked);
+                    }
+                    Err(problem) => checked.findings.push(of_problem(&INVALID_MANIFEST, &lines, problem)),
                 }
             }
         }
@@ -89,12 +93,13 @@ impl Check<'_> {
 
     /// Looks at the policies in a text.
     pub fn policies(&self, manifest: &Manifest, selected: &Selected<'_>) -> Vec<Finding> {
+        let lines = Lines::new(manifest.text());
         let mut findings = Vec::new();
         for document in manifest.documents() {
             // Documents that cannot be read are told of with the pods.
             let Ok(value) = manifest.value(document) else { continue };
             for object in objects(&value).iter().filter(|object| policy::is_policy(object)) {
-                let about = About { manifest, document, object, title: title(object, self.namespace) };
+                let about = About { manifest, document, lines: &lines, object, title: title(object, self.namespace) };
                 let found = policy::findings(object, self.namespace, self.program, selected);
                 let found = found.into_iter().map(|policy::Told { rule, path, field, message }| about.finding(rule, &path, field, message));
                 self.add(&about, found.collect(), &mut findings);
@@ -104,9 +109,9 @@ impl Check<'_> {
         findings
     }
 
-    fn pod(&self, manifest: &Manifest, document: &Document, described: &Described<'_>, checked: &mut Checked) {
-        let Described { object, path, template, pod, title } = described;
-        let about = About { manifest, document, object, title: title.clone() };
+    fn pod(&self, about: &About<'_>, described: &Described<'_>, checked: &mut Checked) {
+        let Described { path, template, pod, title: _ } = described;
+        let object = about.object;
         let outcome = self.program.decide(pod);
         checked.pods += 1;
         checked.selecting.extend(outcome.verdicts.iter().map(|verdict| verdict.policy.id().clone()));
@@ -133,7 +138,7 @@ impl Check<'_> {
         let finding = |(rule, Spot { path: inner, field, message, of: _ }): (_, Spot)| {
             about.finding(rule, &[path.as_slice(), &inner].concat()[object.path.len()..], field, message)
         };
-        self.add(&about, found.into_iter().map(finding).collect(), &mut checked.findings);
+        self.add(about, found.into_iter().map(finding).collect(), &mut checked.findings);
     }
 
     /// Adds what is not switched off, and what is wrong with what is switched off.
@@ -149,6 +154,7 @@ impl Check<'_> {
 struct About<'a> {
     manifest: &'a Manifest,
     document: &'a Document,
+    lines: &'a Lines<'a>,
     object: &'a Object<'a>,
     title: String,
 }
@@ -157,7 +163,8 @@ impl About<'_> {
     /// A finding about the field on the path from the object on.
     fn finding(&self, rule: &'static Rule, path: &[Step], field: String, message: String) -> Finding {
         let path = [self.object.path.as_slice(), path].concat();
-        Finding { rule, place: Place::of(self.manifest, self.document, &path), object: self.title.clone(), field, message }
+        let start = self.lines.position(self.manifest.offset(self.document, &path));
+        Finding { rule, place: Place::at(self.lines, start), object: self.title.clone(), field, message }
     }
 }
 
@@ -168,8 +175,8 @@ fn title(object: &Object<'_>, namespace: &str) -> String {
     }
 }
 
-fn of_problem(rule: &'static Rule, manifest: &Manifest, Problem { position, message }: Problem) -> Finding {
-    Finding { rule, place: Place::at(manifest.text(), position), object: String::new(), field: String::new(), message }
+fn of_problem(rule: &'static Rule, lines: &Lines<'_>, Problem { position, message }: Problem) -> Finding {
+    Finding { rule, place: Place::at(lines, position), object: String::new(), field: String::new(), message }
 }
 
 /// Says which policy has set what the rule does not like.

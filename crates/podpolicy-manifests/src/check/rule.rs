@@ -85,7 +85,7 @@ impl Rule {
 
     /// All rules: mistakes first, then those about policies, then those about pods.
     pub fn all() -> impl Iterator<Item = &'static Self> {
-        let on_pods = rules::ON_PODS.iter().map(|(rule, _)| *rule);
+        let on_pods = rules::ON_PODS.into_iter().map(|(rule, _)| rule);
         MISTAKES.into_iter().chain(ignore::RULES).chain(policy::RULES).chain(decided::RULES).chain(on_pods)
     }
 

@@ -13,16 +13,11 @@ use crate::explain::{Described, Explained};
 const DEFAULT_NAMESPACE: &str = "default";
 
 /// Finds the pods in the files, and decides on them; with a name only those of that object.
-pub(crate) fn find(
-    files: Vec<PathBuf>,
-    policies: Vec<PathBuf>,
-    namespace: Option<String>,
-    name: Option<&str>,
-) -> Result<Vec<Explained>> {
+pub(crate) fn find(files: Vec<PathBuf>, policies: Vec<PathBuf>, namespace: Option<String>, name: Option<&str>) -> Result<Vec<Explained>> {
     let options = Options {
         policies,
         namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
-        exclude_namespaces: DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).to_vec(),
+        exclude_namespaces: DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into(),
         protect_keys: Vec::new(),
     };
     let inputs = Inputs { options, paths: files };

@@ -5,7 +5,7 @@ use podpolicy_engine::{ProbeKind, defaulted};
 
 use crate::{
     Rule, Severity,
-    check::subject::{Spot, Subject},
+    check::subject::{Placed, Spot, Subject},
 };
 
 /// How many seconds a container has to start, with the numbers that Kubernetes gives a liveness probe without any.
@@ -31,7 +31,7 @@ pub(super) const NO_STARTUP_BUDGET: Rule = Rule {
 };
 
 pub(super) fn same_probes(subject: &Subject<'_>) -> Vec<Spot> {
-    let spot = |placed: crate::check::subject::Placed<'_>| {
+    let spot = |placed: Placed<'_>| {
         let probe = |kind| placed.container.probe(kind).cloned().map(defaulted);
         let (liveness, readiness) = (probe(ProbeKind::Liveness)?, probe(ProbeKind::Readiness)?);
         let patience = |probe: &Probe| number(probe.period_seconds) * number(probe.failure_threshold);

@@ -68,8 +68,8 @@ impl<'a> Suite<'a> {
 
 fn case(xml: &mut Xml, told: &Told) -> std::io::Result<()> {
     let name = format!("{} {}", told.finding.rule.id, told.finding.place.start);
-    let attributes = [("name", name.as_str()), ("classname", &allowed(&told.file))];
-    xml.create_element("testcase").with_attributes(attributes).write_inner_content(|xml| {
+    let file = allowed(&told.file);
+    xml.create_element("testcase").with_attributes([("name", name.as_str()), ("classname", file.as_str())]).write_inner_content(|xml| {
         let rule = told.finding.rule;
         let failure = xml.create_element("failure").with_attribute(("type", rule.severity.to_string().as_str()));
         let text = allowed(&format!("{}\n{}", line(told), rule.remedy));

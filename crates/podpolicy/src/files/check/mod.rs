@@ -111,7 +111,10 @@ fn disabled(ids: &[String]) -> Result<BTreeSet<&'static str>> {
     for id in ids {
         let rule = rules::find(id.trim())?;
         if rule.is_mandatory() {
-            bail!("--disable {}: this rule cannot be switched off, because nothing else can be relied on where it finds something", rule.id);
+            bail!(
+                "--disable {}: this rule cannot be switched off, because nothing else can be relied on where it finds something",
+                rule.id
+            );
         }
         disabled.insert(rule.id);
     }

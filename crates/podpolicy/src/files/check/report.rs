@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use podpolicy_manifests::{Finding, Place, Position, Rule, Severity};
+use podpolicy_manifests::{Finding, Lines, Place, Position, Rule, Severity};
 
 use crate::files::mistake::Mistake;
+
+/// The longest line that is shown, in bytes. Longer ones are whole objects, which may hold credentials.
+const LONGEST: usize = 400;
 
 /// All that was found.
 #[derive(Debug, Default)]
@@ -19,7 +22,7 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) file: String,
-    /// The line that it is about; none of files that could not be read.
+    /// The line that it is about; none where it is too long, and none of files that could not be read.
     pub(super) line: Option<String>,
     pub(super) finding: Finding,
 }
@@ -30,9 +33,10 @@ impl Report {
         if findings.is_empty() {
             return;
         }
-        let lines: Vec<_> = text.split('\n').collect();
+        let lines = Lines::new(text);
         for finding in findings {
-            let line = lines.get(finding.place.start.line - 1).map(|line| line.trim_end_matches('\r').to_owned());
+            let line = lines.line(finding.place.start.line);
+            let line = (line.len() <= LONGEST).then(|| line.to_owned());
             self.told.push(Told { file: file.to_owned(), line, finding });
         }
     }
@@ -40,7 +44,7 @@ impl Report {
     /// Takes in a mistake; it is in this text where it could be read.
     pub(super) fn add_mistake(&mut self, rule: &'static Rule, mistake: &Mistake, text: Option<&str>) {
         let start = mistake.position.unwrap_or(Position { line: 1, column: 1 });
-        let place = text.map_or(Place { start, end: start }, |text| Place::at(text, start));
+        let place = text.map_or(Place { start, end: start }, |text| Place::at(&Lines::new(text), start));
         let (object, field) = (String::new(), String::new());
         let finding = Finding { rule, place, object, field, message: mistake.message.clone() };
         self.files.insert(mistake.file.clone());

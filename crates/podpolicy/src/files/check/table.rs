@@ -33,15 +33,15 @@ fn group(told: &Told) -> Group<'_> {
     let group = match line {
         Some(line) => {
             let primary = AnnotationKind::Primary.span(bytes(line, finding.place));
-            title.element(Snippet::source(line).line_start(start.line).path(file).annotation(primary))
+            title.element(Snippet::source(line.as_str()).line_start(start.line).path(file.as_str()).annotation(primary))
         }
-        None => title.element(Origin::path(file).line(start.line).char_column(start.column)),
+        None => title.element(Origin::path(file.as_str()).line(start.line).char_column(start.column)),
     };
     group.element(Level::HELP.message(finding.rule.remedy))
 }
 
 /// The bytes of the line that a place takes.
 fn bytes(line: &str, Place { start, end }: Place) -> Range<usize> {
-    let byte = |column: usize| line.char_indices().nth(column - 1).map_or(line.len(), |(at, _)| at);
+    let byte = |column: usize| line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
     byte(start.column)..byte(end.column)
 }
