@@ -120,7 +120,7 @@ fn mistakes_in_policies_are_findings_and_the_others_count() {
         findings(&ran.stdout).iter().map(|finding| pick(finding, &["rule", "file", "line", "column", "endColumn"])).collect();
     assert_eq!(
         found,
-        [json!(["invalid-policy", "mistaken.yaml", 8, 5, 18]), json!(["invalid-policy", "twice.yaml", 11, 12, 16])],
+        [json!(["invalid-policy", "mistaken.yaml", 8, 5, 18]), json!(["invalid-policy", "twice.yaml", 12, 12, 16])],
         "{}",
         ran.stdout
     );
@@ -301,7 +301,7 @@ fn explain_shows_the_pods_of_files() {
         .replace("spec:\n", "spec:\n  priority: -10\n");
     let folder = Folder::with(&[("web.yaml", SOUND), ("policies/a.yaml", POLICY), ("policies/b.yaml", &nobody)]);
     let wanted = "\
-Deployment shop/web (web.yaml:7:5)
+Deployment shop/web (web.yaml:6:3)
 
 POLICY                    STATE
 PodPolicy shop/standard   pending
@@ -309,7 +309,7 @@ PodPolicy shop/fallback   pending
 
 FIELD                            FROM                                                IN THE FILE   VALUE
 labels[team]                     PodPolicy standard (over PodPolicy shop/fallback)   no            \"shop\"
-containers[web].readinessProbe   PodPolicy standard                                  no            {\"httpGet\":{\"path\":\"/ready\",\"port\":\"http\"}}
+containers[web].readinessProbe   PodPolicy standard                                  no            {\"httpGet\":{\"path\":\"/ready\",\"port\":\"http\",\"scheme\":\"HTTP\"},\"initialDelaySeconds\":0,\"timeoutSeconds\":1,\"periodSeconds\":10,\"successThreshold\":1,\"failureThreshold\":3}
 
 PodPolicy shop/fallback
   Overridden labels[team]: PodPolicy shop/standard sets it to \"shop\" and goes first (priority 0 over -10); give one of the two another priority, or remove the field from one
@@ -336,7 +336,7 @@ fn explain_prints_the_pods_of_files_as_json_too() {
     assert_eq!(one, json!([all[1]]));
     assert_eq!(
         pick(&one[0], &["kind", "namespace", "pod", "file", "line", "column"]),
-        json!(["Deployment", "shop", "two", "web.yaml", 23, 5])
+        json!(["Deployment", "shop", "two", "web.yaml", 21, 3])
     );
     assert_eq!(one[0]["policies"], json!([{ "policy": "PodPolicy shop/standard", "state": "pending", "findings": [] }]));
     assert_eq!(

@@ -1,5 +1,7 @@
 //! Something that was found, and where.
 
+use std::cmp::Ordering;
+
 use crate::{Lines, Position, Rule};
 
 /// Something that a rule found.
@@ -24,6 +26,13 @@ pub struct Place {
     pub start: Position,
     /// Where it ends: the position after its last character.
     pub end: Position,
+}
+
+impl Finding {
+    /// Which of two findings in a text comes first: that of the earlier place.
+    pub fn order(&self, other: &Self) -> Ordering {
+        (self.place, self.rule.id, &self.field).cmp(&(other.place, other.rule.id, &other.field))
+    }
 }
 
 impl Place {

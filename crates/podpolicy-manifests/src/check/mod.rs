@@ -87,7 +87,7 @@ impl Check<'_> {
                 }
             }
         }
-        checked.findings.sort_by_key(|finding| (finding.place, finding.rule.id));
+        checked.findings.sort_by(Finding::order);
         checked
     }
 
@@ -105,7 +105,7 @@ impl Check<'_> {
                 self.add(&about, found.collect(), &mut findings);
             }
         }
-        findings.sort_by_key(|finding| (finding.place, finding.rule.id));
+        findings.sort_by(Finding::order);
         findings
     }
 

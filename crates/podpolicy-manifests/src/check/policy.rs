@@ -75,10 +75,6 @@ pub(super) fn findings(object: &Object<'_>, namespace: &str, program: &Program, 
     let spec = |field: &str| vec![Step::Key("spec".to_owned()), Step::Key(field.to_owned())];
     let told = |rule, field: &str, message| Told { rule, path: spec(field), field: format!("spec.{field}"), message };
     let mut found = refused(policy, object.value, program);
-    if let (Some(_), Some(unknown)) = (policy.namespace_selector(), selected.unknown_namespace) {
-        let message = format!("it selects namespaces by labels, and those of namespace {unknown} are not among the files");
-        found.push(told(&UNKNOWN_NAMESPACE, "namespaceSelector", message));
-    }
     if policy.runs_commands() {
         let place = match id.kind {
             PolicyKind::PodPolicy => "in its namespace",
@@ -86,7 +82,10 @@ pub(super) fn findings(object: &Object<'_>, namespace: &str, program: &Program, 
         };
         found.push(told(&RUNS_COMMAND, "containers", format!("it runs commands; its author must be allowed to create pods/exec {place}")));
     }
-    if selected.selecting.is_some_and(|selecting| !selecting.contains(&id)) {
+    if let (Some(_), Some(unknown)) = (policy.namespace_selector(), selected.unknown_namespace) {
+        let message = format!("it selects namespaces by labels, and those of namespace {unknown} are not among the files");
+        found.push(told(&UNKNOWN_NAMESPACE, "namespaceSelector", message));
+    } else if selected.selecting.is_some_and(|selecting| !selecting.contains(&id)) {
         found.push(told(&SELECTS_NO_POD, "selector", "no pod among the files has labels of its own that match".to_owned()));
     }
     found

@@ -57,7 +57,7 @@ impl Report {
     /// Puts the findings in order, once all are there.
     pub(super) fn close<'a>(&mut self, files: impl Iterator<Item = &'a str>) {
         self.files.extend(files.map(str::to_owned));
-        self.told.sort_by(|a, b| (&a.file, a.finding.place, a.finding.rule.id).cmp(&(&b.file, b.finding.place, b.finding.rule.id)));
+        self.told.sort_by(|a, b| a.file.cmp(&b.file).then_with(|| a.finding.order(&b.finding)));
     }
 
     /// Whether something could not be looked at.

@@ -23,6 +23,8 @@ fn is_coloured() -> bool {
 
 fn group(told: &Told) -> Group<'_> {
     let Told { file, line, finding } = told;
+    // Unlike the rest of a finding, names of files are printed as they are, escapes of terminals among them.
+    let file = file.replace(|character: char| character.is_control(), "\u{fffd}");
     let level = match finding.rule.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -33,9 +35,9 @@ fn group(told: &Told) -> Group<'_> {
     let group = match line {
         Some(line) => {
             let primary = AnnotationKind::Primary.span(bytes(line, finding.place));
-            title.element(Snippet::source(line.as_str()).line_start(start.line).path(file.as_str()).annotation(primary))
+            title.element(Snippet::source(line.as_str()).line_start(start.line).path(file).annotation(primary))
         }
-        None => title.element(Origin::path(file.as_str()).line(start.line).char_column(start.column)),
+        None => title.element(Origin::path(file).line(start.line).char_column(start.column)),
     };
     group.element(Level::HELP.message(finding.rule.remedy))
 }
