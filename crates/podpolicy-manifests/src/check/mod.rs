@@ -124,7 +124,7 @@ impl Check<'_> {
         }
         match Template::deserialize(&applied) {
             Ok(template) => {
-                let services = self.services.selecting(&pod.namespace, &template.labels()).collect();
+                let services = self.services.selecting(&pod.namespace, &template.labels());
                 let subject = Subject { template, outcome: &outcome, services };
                 for (rule, find) in rules::ON_PODS {
                     found.extend(find(&subject).into_iter().map(|spot| (rule, with_origin(spot, &subject))));

@@ -1,20 +1,19 @@
 //! The Services among manifests, and which pods they send requests to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::Object;
 
-/// The Services that are known.
+/// The Services that are known, by namespace and one of the labels that they select on.
 #[derive(Debug, Default)]
-pub struct Services(Vec<Service>);
+pub struct Services(HashMap<String, Vec<Service>>);
 
 /// A Service that selects pods.
 #[derive(Debug)]
 pub(super) struct Service {
-    namespace: String,
     pub(super) name: String,
     selector: BTreeMap<String, String>,
     /// The ports of the pod that it sends requests to, by number or name.
@@ -55,21 +54,22 @@ impl Services {
         let Ok(spec) = Spec::deserialize(&object.value["spec"] as &Json) else { return };
         let selector = spec.selector.unwrap_or_default();
         let is_blind = spec.publish_not_ready_addresses == Some(true) || spec.kind.as_deref() == Some("ExternalName");
-        if selector.is_empty() || is_blind {
-            return;
-        }
+        let Some((key, value)) = selector.first_key_value().filter(|_| !is_blind) else { return };
         let target = |port: Port| port.target_port.or(port.port.map(Target::Number));
-        self.0.push(Service {
-            namespace: namespace.to_owned(),
-            name: object.name.to_owned(),
-            selector,
-            targets: spec.ports.into_iter().flatten().filter_map(target).collect(),
-        });
+        let targets = spec.ports.into_iter().flatten().filter_map(target).collect();
+        let place = place(namespace, key, value);
+        self.0.entry(place).or_default().push(Service { name: object.name.to_owned(), selector, targets });
     }
 
     /// Those that select a pod with these labels.
-    pub(super) fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> impl Iterator<Item = &Service> {
+    pub(super) fn selecting<'a>(&'a self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&'a Service> {
         let is_selected = |service: &&Service| service.selector.iter().all(|(key, value)| labels.get(key) == Some(value));
-        self.0.iter().filter(move |service| service.namespace == namespace).filter(is_selected)
+        let by_label = labels.iter().filter_map(|(key, value)| self.0.get(&place(namespace, key, value)));
+        by_label.flatten().filter(is_selected).collect()
     }
+}
+
+/// Names and labels have no line breaks.
+fn place(namespace: &str, key: &str, value: &str) -> String {
+    format!("{namespace}\n{key}\n{value}")
 }

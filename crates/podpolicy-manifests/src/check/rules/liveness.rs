@@ -23,7 +23,7 @@ pub(super) const SAME_PROBES: Rule = Rule {
 pub(super) const NO_STARTUP_BUDGET: Rule = Rule {
     id: "no-startup-budget",
     severity: Severity::Warning,
-    summary: "liveness kills a container that takes less than 30 s to start, and there is no startup probe",
+    summary: "liveness leaves a container less than 30 s to start, and there is no startup probe",
     why: "Without a startup probe, a liveness probe counts failures from the start. A container that starts slowly for once, on a busy node or with a \
           cold cache, is killed before it is up, again and again. Kubernetes' default numbers allow for 30 s (initialDelaySeconds + \
           periodSeconds * failureThreshold).",
