@@ -1,10 +1,9 @@
 //! The pods that manifests describe.
 
 use podpolicy_engine::Pod;
-use serde::Deserialize as _;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
-use crate::{Document, Lines, Manifest, Object, Position, Problem, Step, objects};
+use crate::{Document, Lines, Manifest, Object, Position, Problem, Step, objects, render};
 
 /// A pod or pod template in a file.
 #[derive(Debug)]
@@ -57,31 +56,9 @@ pub(crate) fn describe<'a>(
     let template = place.iter().fold(object.value, |value, key| &value[key]);
     let namespace = object.namespace.unwrap_or(namespace);
     let title = format!("{} {namespace}/{}", object.kind, object.name);
-    check_texts(manifest, document, &path, &template["metadata"])?;
-    let pod = pod(template, object, namespace).map_err(|message| {
+    render::check_texts(manifest, document, &path, &template["metadata"])?;
+    let pod = render::pod(template, object, namespace).map_err(|message| {
         Problem::at(manifest.text(), manifest.offset(document, &path), format!("{title} has no pod that can be read: {message}"))
     })?;
     Ok(Described { path, template, pod, title })
-}
-
-/// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.
-fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
-    for field in ["labels", "annotations"] {
-        let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else {
-            continue;
-        };
-        let steps = ["metadata", field, key].map(|key| Step::Key(key.to_owned()));
-        let offset = manifest.offset(document, &path.iter().cloned().chain(steps).collect::<Vec<_>>());
-        return Err(Problem::at(manifest.text(), offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
-    }
-    Ok(())
-}
-
-/// The pod that a template makes, as the engine sees it.
-pub(crate) fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, String> {
-    let read = |value: &Json| Pod::deserialize(value).map_err(|error| error.to_string());
-    let mut pod = if template["metadata"].is_null() { read(&json!({ "spec": template["spec"] }))? } else { read(template)? };
-    namespace.clone_into(&mut pod.namespace);
-    object.name.clone_into(&mut pod.name);
-    Ok(pod)
 }

@@ -1,12 +1,10 @@
 //! The policies applied to a text.
 
-use podpolicy_engine::{Creation, Omitted, Program};
+use podpolicy_engine::{Creation, Omitted, Pod, Program};
+use serde::Deserialize as _;
+use serde_json::{Value as Json, json};
 
-use crate::{
-    Document, Manifest, Problem, Step, edit, objects,
-    pods::{self, Described},
-    setting,
-};
+use crate::{Document, Manifest, Object, Problem, Step, edit, objects, setting};
 
 /// What policies make of a text.
 #[derive(Debug, Default)]
@@ -55,8 +53,13 @@ fn edit_document(
     let mut new = None;
     for object in objects(&old) {
         let Some(place) = object.template() else { continue };
-        let Described { path, pod, title, .. } = pods::describe(manifest, document, &object, place, namespace)?;
+        let path: Vec<_> = object.path.iter().cloned().chain(place.iter().map(|key| Step::Key((*key).to_owned()))).collect();
         let here = |message: String| Problem::at(manifest.text(), manifest.offset(document, &path), message);
+        let template = place.iter().fold(object.value, |value, key| &value[key]);
+        let namespace = object.namespace.unwrap_or(namespace);
+        let title = format!("{} {namespace}/{}", object.kind, object.name);
+        check_texts(manifest, document, &path, &template["metadata"])?;
+        let pod = pod(template, &object, namespace).map_err(|message| here(format!("{title} has no pod that can be read: {message}")))?;
         let creation = program.create(&pod);
         notes.extend(noted(&creation).into_iter().map(|message| Note { problem: here(message), object: title.clone() }));
         if creation.is_empty() {
@@ -68,8 +71,14 @@ fn edit_document(
             Step::Index(index) => &mut value[*index],
         });
         setting::apply(changed, &creation);
-        let again = program.create(&pods::pod(changed, &object, &pod.namespace).map_err(here)?);
-        if let Some(message) = selected_by_labels(&creation, &again) {
+        let again = program.create(&self::pod(changed, &object, namespace).map_err(here)?);
+        if let Some(verdict) =
+            again.verdicts.iter().find(|verdict| creation.verdicts.iter().all(|before| before.policy.id() != verdict.policy.id()))
+        {
+            let message = format!(
+                "a label that policies set here makes {} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves",
+                verdict.policy.id()
+            );
             notes.push(Note { problem: here(message), object: title });
         }
     }
@@ -79,14 +88,26 @@ fn edit_document(
     }
 }
 
-/// That the labels which were set make another policy select the pod.
-pub(crate) fn selected_by_labels(creation: &Creation, again: &Creation) -> Option<String> {
-    let is_new = |id| creation.verdicts.iter().all(|before| before.policy.id() != id);
-    let verdict = again.verdicts.iter().find(|verdict| is_new(verdict.policy.id()))?;
-    Some(format!(
-        "a label that policies set here makes {} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves",
-        verdict.policy.id()
-    ))
+/// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.
+pub(crate) fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
+    for field in ["labels", "annotations"] {
+        let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else {
+            continue;
+        };
+        let steps = ["metadata", field, key].map(|key| Step::Key(key.to_owned()));
+        let offset = manifest.offset(document, &path.iter().cloned().chain(steps).collect::<Vec<_>>());
+        return Err(Problem::at(manifest.text(), offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
+    }
+    Ok(())
+}
+
+/// The pod that a template makes, as the engine sees it.
+pub(crate) fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, String> {
+    let read = |value: &Json| Pod::deserialize(value).map_err(|error| error.to_string());
+    let mut pod = if template["metadata"].is_null() { read(&json!({ "spec": template["spec"] }))? } else { read(template)? };
+    namespace.clone_into(&mut pod.namespace);
+    object.name.clone_into(&mut pod.name);
+    Ok(pod)
 }
 
 fn noted(creation: &Creation) -> Vec<String> {

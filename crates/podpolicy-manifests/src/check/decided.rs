@@ -1,7 +1,7 @@
 //! What the engine has to say about policies on a pod, as findings of rules: one rule for each reason that there is on files.
 
 use podpolicy_api::FindingReason;
-use podpolicy_engine::{Field, Outcome};
+use podpolicy_engine::{Creation, Field, Outcome};
 use serde_json::Value as Json;
 
 use super::{Rule, Severity, subject::Spot};
@@ -156,10 +156,14 @@ pub(super) fn findings<'a>(outcome: &'a Outcome, template: &'a Json) -> impl Ite
     })
 }
 
-/// That labels which were set make another policy select the pod.
-pub(super) fn label_selects_policy(message: String) -> (&'static Rule, Spot) {
+/// Policies that select the pod only with what it was given. `again` is what is decided when it has it.
+pub(super) fn label_selects_policy(creation: &Creation, again: &Creation) -> Option<(&'static Rule, Spot)> {
+    let is_new = |id| creation.verdicts.iter().all(|before| before.policy.id() != id);
+    let verdict = again.verdicts.iter().find(|verdict| is_new(verdict.policy.id()))?;
     let path = ["metadata", "labels"].map(|key| Step::Key(key.to_owned())).to_vec();
-    (&LABEL_SELECTS_POLICY, Spot { path, field: "labels".to_owned(), message, of: None })
+    let message =
+        format!("once labels that policies set are in the file, {} selects the pod; in a cluster it does not", verdict.policy.id());
+    Some((&LABEL_SELECTS_POLICY, Spot { path, field: "labels".to_owned(), message, of: None }))
 }
 
 /// Where a field is in a pod or pod template.

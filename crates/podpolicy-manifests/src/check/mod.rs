@@ -119,8 +119,8 @@ impl Check<'_> {
         let creation = self.program.create(pod);
         let mut applied = (*template).clone();
         setting::apply(&mut applied, &creation);
-        if let Ok(again) = pods::pod(&applied, object, &pod.namespace) {
-            found.extend(render::selected_by_labels(&creation, &self.program.create(&again)).map(decided::label_selects_policy));
+        if let Ok(again) = render::pod(&applied, object, &pod.namespace) {
+            found.extend(decided::label_selects_policy(&creation, &self.program.create(&again)));
         }
         match Template::deserialize(&applied) {
             Ok(template) => {
