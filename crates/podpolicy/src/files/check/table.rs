@@ -1,6 +1,8 @@
 //! Findings for people, in the manner of compilers: what, where, the line itself, and what to do.
 
 use std::{
+    env,
+    ffi::OsString,
     io::{IsTerminal as _, stdout},
     ops::Range,
 };
@@ -11,14 +13,15 @@ use podpolicy_manifests::{Place, Severity};
 use super::report::{Report, Told};
 
 pub(super) fn print(report: &Report) -> String {
-    let renderer = if is_coloured() { Renderer::styled() } else { Renderer::plain() };
+    let coloured = is_coloured(stdout().is_terminal(), |name| env::var_os(name));
+    let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
     report.told.iter().map(|told| format!("{}\n\n", renderer.render(&[group(told)]))).collect()
 }
 
 /// Colour is for terminals, unless somebody has said that they want none.
-fn is_coloured() -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    stdout().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
+fn is_coloured(on_terminal: bool, environment: impl Fn(&str) -> Option<OsString>) -> bool {
+    let wants_none = environment("NO_COLOR").is_some_and(|value| !value.is_empty());
+    on_terminal && !wants_none && environment("TERM").is_none_or(|kind| kind != "dumb")
 }
 
 fn group(told: &Told) -> Group<'_> {
@@ -46,4 +49,23 @@ fn group(told: &Told) -> Group<'_> {
 fn bytes(line: &str, Place { start, end }: Place) -> Range<usize> {
     let byte = |column: usize| line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
     byte(start.column)..byte(end.column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_is_for_terminals_that_have_it_and_people_who_want_it() {
+        for (on_terminal, variables, wanted) in [
+            (true, &[][..], true),
+            (true, &[("TERM", "xterm"), ("NO_COLOR", "")], true),
+            (false, &[("TERM", "xterm")], false),
+            (true, &[("NO_COLOR", "1")], false),
+            (true, &[("TERM", "dumb")], false),
+        ] {
+            let value = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            assert_eq!(is_coloured(on_terminal, value), wanted, "{variables:?}");
+        }
+    }
 }
