@@ -14,8 +14,11 @@ use super::{
     subject::{Spot, Subject},
 };
 
+/// What finds what a rule is about.
+type Find = fn(&Subject<'_>) -> Vec<Spot>;
+
 /// Each rule, and what finds what it is about.
-pub(super) const ON_PODS: [(&Rule, fn(&Subject<'_>) -> Vec<Spot>); 11] = [
+pub(super) const ON_PODS: [(&Rule, Find); 11] = [
     (&readiness::NO_READINESS_PROBE, readiness::no_readiness_probe),
     (&liveness::SAME_PROBES, liveness::same_probes),
     (&liveness::NO_STARTUP_BUDGET, liveness::no_startup_budget),
