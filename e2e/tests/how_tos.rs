@@ -14,8 +14,8 @@ use podpolicy_e2e::kubelet::FakeKubelet;
 use podpolicy_e2e::{ControlPlane, InProcess, Options, program};
 
 /// The pages with commands that need nothing but a cluster with the operator. `install.md` has a test of its own.
-const PAGES: [&str; 7] =
-    ["labels-and-annotations.md", "settings-at-creation.md", "rollout.md", "exec.md", "metrics.md", "explain.md", "files.md"];
+const PAGES: [&str; 8] =
+    ["labels-and-annotations.md", "settings-at-creation.md", "rollout.md", "exec.md", "metrics.md", "explain.md", "files.md", "check.md"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_every_how_to_work() -> anyhow::Result<()> {

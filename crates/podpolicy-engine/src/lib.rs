@@ -32,6 +32,7 @@ pub use impact::{NAME_LABEL, Reach, Reader, SelectorUse, selector_use};
 pub use outcome::{Conflict, FieldOutcome, Finding, MetadataPlan, Outcome, PodState, Source, Verdict};
 pub use pod::{Container, ContainerKind, Life, Owner, Pod, PodTemplate};
 pub use policy::{ANNOTATIONS_LIMIT, Exec, Policy, PolicyId, PolicyKind};
+pub use probe::defaulted;
 pub use program::Program;
 pub use record::{CreatedEntry, Entry, Record};
 pub use residue::{Place, Remaining, RemainingAnnotation, RemainingHook, RemainingLabel, RemainingProbe, RemainingSetting};

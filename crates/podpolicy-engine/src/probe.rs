@@ -4,7 +4,7 @@
 use podpolicy_api::{HttpGetAction, LifecycleHandler, Precedence, Probe, Scheme};
 
 /// The probe as the API server stores it: defaults filled in.
-pub(crate) fn defaulted(mut probe: Probe) -> Probe {
+pub fn defaulted(mut probe: Probe) -> Probe {
     probe.initial_delay_seconds = probe.initial_delay_seconds.or(Some(0));
     // To the API server zero is not a number here, but the lack of one.
     let number = |given: Option<i32>, default| given.filter(|&number| number != 0).or(Some(default));

@@ -38,6 +38,35 @@ impl Position {
     }
 }
 
+/// A text by lines, for those who ask for many positions in it.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines of a text.
+    pub fn new(text: &'a str) -> Self {
+        let after = text.bytes().zip(1..).filter_map(|(byte, next)| (byte == b'\n').then_some(next));
+        Self { text, starts: std::iter::once(0).chain(after).collect() }
+    }
+
+    /// The position of a byte of the text.
+    pub fn position(&self, offset: usize) -> Position {
+        let line = self.starts.partition_point(|&start| start <= offset);
+        let Position { column, .. } = Position::of(&self.text[self.starts[line - 1]..], offset - self.starts[line - 1]);
+        Position { line, column }
+    }
+
+    /// The line of that number, without its end; the empty one where there is none.
+    pub fn line(&self, number: usize) -> &'a str {
+        let Some(&start) = number.checked_sub(1).and_then(|index| self.starts.get(index)) else { return "" };
+        let end = self.starts.get(number).copied().unwrap_or(self.text.len());
+        self.text[start..end].trim_end_matches(['\n', '\r'])
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
@@ -47,5 +76,20 @@ impl fmt::Display for Position {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.position, self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_know_the_positions_that_the_text_has() {
+        let text = "a: 1\r\nключ: b\n\nend";
+        let lines = Lines::new(text);
+        for (offset, _) in text.char_indices().chain([(text.len(), ' ')]) {
+            assert_eq!(lines.position(offset), Position::of(text, offset), "{offset}");
+        }
+        assert_eq!((0..7).map(|number| lines.line(number)).collect::<Vec<_>>(), ["", "a: 1", "ключ: b", "", "end", "", ""]);
     }
 }

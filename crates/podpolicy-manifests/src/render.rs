@@ -89,7 +89,7 @@ fn edit_document(
 }
 
 /// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.
-fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
+pub(crate) fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
     for field in ["labels", "annotations"] {
         let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else {
             continue;
@@ -102,7 +102,7 @@ fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata
 }
 
 /// The pod that a template makes, as the engine sees it.
-fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, String> {
+pub(crate) fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, String> {
     let read = |value: &Json| Pod::deserialize(value).map_err(|error| error.to_string());
     let mut pod = if template["metadata"].is_null() { read(&json!({ "spec": template["spec"] }))? } else { read(template)? };
     namespace.clone_into(&mut pod.namespace);

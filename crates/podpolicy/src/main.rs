@@ -32,12 +32,14 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Show policies, and the pods that are not as they say
     Status(status::Arguments),
-    /// Explain one pod: each field, its value, where it comes from, and what was kept, overridden or refused
+    /// Explain a pod, in the cluster or in files: each field, its value, where it comes from, and what was kept, overridden or refused
     Explain(explain::Arguments),
     /// Print manifests with the policies applied to their pods and pod templates, or edit them in place
     Render(files::render::Arguments),
     /// Print what render would change, as a unified diff; exit with 1 where there is something
     Diff(files::diff::Arguments),
+    /// Print what is wrong with manifests and policies, or will be; exit with 1 where there is something
+    Check(files::check::Arguments),
     /// Print the CustomResourceDefinitions of both kinds
     Crd,
     /// Print policies as MutatingAdmissionPolicy objects, for clusters without the operator (Kubernetes 1.36 and later)
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => fine(explain::run(arguments)),
         Command::Render(arguments) => files::render::run(&arguments),
         Command::Diff(arguments) => files::diff::run(&arguments),
+        Command::Check(arguments) => files::check::run(&arguments),
         Command::Crd => fine(crd::print()),
         Command::Compile(arguments) => fine(compile::run(&arguments)),
         Command::Completions(arguments) => fine(completions::print(&arguments, Arguments::command())),

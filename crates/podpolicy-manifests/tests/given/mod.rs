@@ -39,6 +39,7 @@ pub fn program(policies: &str, manifests: &[&Manifest]) -> Program {
 }
 
 /// What the policies make of a text.
+#[allow(dead_code, reason = "not every test renders")]
 pub fn rendered(policies: &str, text: &str) -> Rendered {
     let manifest = Manifest::parse(text.to_owned()).unwrap();
     render(&manifest, &program(policies, &[&manifest]), NAMESPACE)

@@ -7,9 +7,9 @@ use podpolicy_manifests::Position;
 /// A mistake in a file.
 #[derive(Debug)]
 pub(crate) struct Mistake {
-    file: String,
-    position: Option<Position>,
-    message: String,
+    pub(crate) file: String,
+    pub(crate) position: Option<Position>,
+    pub(crate) message: String,
     line: Option<String>,
 }
 

@@ -5,9 +5,9 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use podpolicy_api::{ClusterPodPolicy, GROUP, PodPolicy};
-use podpolicy_engine::{NAME_LABEL, Policy};
+use podpolicy_engine::{NAME_LABEL, Policy, PolicyId};
 use podpolicy_manifests::{Document, Manifest, Object, Position, Step, objects};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub(crate) struct PolicyFiles {
     pub(crate) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// The files that were read.
     pub(crate) paths: BTreeSet<PathBuf>,
+    /// The policies that are there.
+    seen: BTreeSet<PolicyId>,
 }
 
 /// Reads files and folders, `-` for stdin. PodPolicies that name no namespace are in `namespace`.
@@ -65,32 +67,37 @@ impl PolicyFiles {
 
     /// Takes in the policies and namespaces of a file.
     pub(crate) fn add(&mut self, file: &str, manifest: &Manifest, namespace: &str) -> Result<()> {
+        // Documents that hold no policy may have mistakes of their own, which are told of where they matter.
+        let unreadable = manifest.documents().iter().find_map(|document| manifest.value(document).err());
+        if let Some(problem) = unreadable.filter(|_| manifest.text().contains(GROUP)) {
+            return Err(Mistake::at(file, problem.position, problem.message).into());
+        }
+        self.take_in(file, manifest, namespace).into_iter().next().map_or(Ok(()), |mistake| Err(mistake.into()))
+    }
+
+    /// Takes in the policies and namespaces of a file that have no mistakes, and returns the mistakes of the others.
+    pub(crate) fn take_in(&mut self, file: &str, manifest: &Manifest, namespace: &str) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
         for document in manifest.documents() {
-            // Documents that hold no policy may have mistakes of their own, which are told of where they matter.
-            let Ok(value) = manifest.value(document) else {
-                if manifest.text().contains(GROUP) {
-                    manifest.value(document).map_err(|problem| Mistake::at(file, problem.position, problem.message))?;
-                }
-                continue;
-            };
+            let Ok(value) = manifest.value(document) else { continue };
             for object in objects(&value) {
-                let wrong = match self.add_object(&object, namespace) {
-                    Ok(()) => continue,
-                    Err(wrong) => wrong,
-                };
-                return Err(located(file, manifest, document, &object, &wrong).into());
+                if let Err(wrong) = self.add_object(&object, namespace) {
+                    mistakes.push(located(file, manifest, document, &object, &wrong));
+                }
             }
         }
-        let mut seen = BTreeSet::new();
-        let twice = self.policies.iter().map(Policy::id).find(|id| !seen.insert(*id));
-        twice.map_or(Ok(()), |id| Err(anyhow!("{file}: {id} is there twice; remove one")))
+        mistakes
     }
 
     fn add_object(&mut self, object: &Object<'_>, namespace: &str) -> Result<(), Wrong> {
         match (object.api_version, object.kind) {
             (version, kind @ ("PodPolicy" | "ClusterPodPolicy")) if version.split('/').next() == Some(GROUP) => {
                 schema::check(kind, version, object.value)?;
-                self.policies.push(policy(kind, object.value, namespace)?);
+                let policy = policy(kind, object.value, namespace)?;
+                if !self.seen.insert(policy.id().clone()) {
+                    return Err(Wrong::field("metadata.name", format!("{} is there twice; remove one", policy.id())));
+                }
+                self.policies.push(policy);
             }
             ("v1", "Namespace") => {
                 if object.name.is_empty() {
@@ -185,7 +192,7 @@ mod tests {
                 policy("name: b", "selector: { matchExpressions: [{ key: a, operator: In }] }"),
                 "a.yaml:3:118: PodPolicy b: spec.selector.matchExpressions[0].values: required for In and NotIn",
             ),
-            (good.clone(), "a.yaml: PodPolicy shop/a is there twice"),
+            (good.clone(), "a.yaml:3:68: PodPolicy a: metadata.name: PodPolicy shop/a is there twice"),
         ] {
             let error = read_text(&format!("{good}---\n{second}")).unwrap_err();
             let told = format!("{error:#}");

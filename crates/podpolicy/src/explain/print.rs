@@ -1,73 +1,20 @@
-//! `podpolicy explain`: each field of one pod, where its value comes from, and what was kept, overridden or refused.
+//! What is told of a pod: the policies that select it, its fields, and the findings.
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result, bail};
-use clap::{Args, ValueEnum};
-use podpolicy_controller::{Config, SeenPod, Snapshots};
 use podpolicy_engine::{Conflict, Field, FieldOutcome, Life, Outcome, PodState, Source};
 use serde_json::{Value, json};
 
-use crate::{
-    cluster::{self, Cluster},
-    output::{self, Table},
-};
+use super::{Described, Explained};
+use crate::output::Table;
 
-/// What of the command line it reads.
-#[derive(Args, Debug)]
-pub(crate) struct Arguments {
-    /// The pod's name
-    #[arg(value_name = "POD")]
-    pod: String,
-
-    /// The pod's namespace [default: that of the kubeconfig's context]
-    #[arg(short, long, value_name = "NAMESPACE")]
-    namespace: Option<String>,
-
-    /// How to print it
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
-
-    #[command(flatten)]
-    cluster: Cluster,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
-}
-
-/// Explains the pod.
-pub(crate) fn run(arguments: Arguments) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let format = arguments.output;
-    let pod = runtime.block_on(find(arguments))?;
-    output::print(&match format {
-        Format::Text => text(&pod),
-        Format::Json => format!("{:#}\n", json(&pod)),
-    })
-}
-
-async fn find(arguments: Arguments) -> Result<SeenPod> {
-    let Arguments { pod, namespace, output: _, cluster } = arguments;
-    let name = pod.strip_prefix("pod/").or_else(|| pod.strip_prefix("pods/")).unwrap_or(&pod);
-    let config = cluster.config().await?;
-    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let client = cluster::client(config)?;
-    let snapshot = Snapshots::new(&client, Some(&namespace), Config::default()).next().await?;
-    if let Some(blindness) = &snapshot.blindness {
-        output::warn(&format!("what follows may be incomplete: {blindness}"));
-    }
-    match snapshot.pods.into_iter().find(|seen| seen.pod.name == name) {
-        Some(seen) => Ok(seen),
-        None => bail!("there is no pod {name} in namespace {namespace}; `kubectl get pods -n {namespace}` lists those that are there"),
-    }
-}
-
-fn text(SeenPod { pod, outcome }: &SeenPod) -> String {
-    let mut text = format!("pod {}/{}\n", pod.namespace, pod.name);
+/// For people.
+pub(super) fn text(explained: &Explained) -> String {
+    let Explained { pod, outcome, described } = explained;
+    let mut text = match described {
+        None => format!("pod {}/{}\n", pod.namespace, pod.name),
+        Some(Described { kind, file, position }) => format!("{kind} {}/{} ({file}:{position})\n", pod.namespace, pod.name),
+    };
     if outcome.verdicts.is_empty() {
         let why = match pod.life {
             Life::Live => "no policy selects it",
@@ -78,16 +25,17 @@ fn text(SeenPod { pod, outcome }: &SeenPod) -> String {
     } else {
         let mut policies = Table::new(&["POLICY", "STATE"]);
         for verdict in &outcome.verdicts {
-            policies.row([verdict.policy.id().to_string(), state(verdict.state).to_owned()]);
+            policies.row([verdict.policy.id().to_string(), state(explained.standing(verdict.state)).to_owned()]);
         }
         _ = write!(text, "\n{policies}");
     }
     if !outcome.fields.is_empty() {
-        let mut fields = Table::new(&["FIELD", "FROM", "ON THE POD", "VALUE"]);
+        let there = if described.is_some() { "IN THE FILE" } else { "ON THE POD" };
+        let mut fields = Table::new(&["FIELD", "FROM", there, "VALUE"]);
         for field in &outcome.fields {
             let FieldOutcome { field: name, value, source, done } = field;
             let value = value.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-            fields.row([name.to_string(), from(source, outcome, name), presence(name, *done).to_owned(), value]);
+            fields.row([name.to_string(), from(source, outcome, name), presence(name, *done, described.is_some()).to_owned(), value]);
         }
         _ = write!(text, "\n{fields}");
     }
@@ -100,7 +48,9 @@ fn text(SeenPod { pod, outcome }: &SeenPod) -> String {
     text
 }
 
-fn json(SeenPod { pod, outcome }: &SeenPod) -> Value {
+/// For programs.
+pub(super) fn json(explained: &Explained) -> Value {
+    let Explained { pod, outcome, described } = explained;
     let policies: Vec<_> = outcome
         .verdicts
         .iter()
@@ -113,7 +63,7 @@ fn json(SeenPod { pod, outcome }: &SeenPod) -> Value {
                     })
                 })
                 .collect();
-            json!({ "policy": verdict.policy.id().to_string(), "state": state(verdict.state), "findings": findings })
+            json!({ "policy": verdict.policy.id().to_string(), "state": state(explained.standing(verdict.state)), "findings": findings })
         })
         .collect();
     let fields: Vec<_> = outcome
@@ -124,7 +74,24 @@ fn json(SeenPod { pod, outcome }: &SeenPod) -> Value {
             json!({ "field": field.to_string(), "value": value, "source": name(source), "overridden": losers, "done": done })
         })
         .collect();
-    json!({ "namespace": pod.namespace, "pod": pod.name, "policies": policies, "fields": fields })
+    let mut all = json!({ "namespace": pod.namespace, "pod": pod.name, "policies": policies, "fields": fields });
+    if let Some(Described { kind, file, position }) = described {
+        all["kind"] = json!(kind);
+        all["file"] = json!(file);
+        all["line"] = json!(position.line);
+        all["column"] = json!(position.column);
+    }
+    all
+}
+
+impl Explained {
+    /// How the pod stands with a policy. In a file nothing has to be replaced: what is missing can be written.
+    fn standing(&self, state: PodState) -> PodState {
+        match (state, &self.described) {
+            (PodState::Outdated, Some(_)) => PodState::Pending,
+            (state, _) => state,
+        }
+    }
 }
 
 /// "PodPolicy web-standard (over ClusterPodPolicy baseline)"
@@ -146,9 +113,10 @@ fn losers(outcome: &Outcome, field: &Field) -> impl Iterator<Item = String> {
     outcome.conflicts.iter().filter_map(lost).collect::<Vec<_>>().into_iter()
 }
 
-fn presence(field: &Field, done: bool) -> &'static str {
+fn presence(field: &Field, done: bool, in_file: bool) -> &'static str {
     match field {
         _ if done => "yes",
+        _ if in_file => "no",
         Field::Label(_) | Field::Annotation(_) => "no: to be written",
         Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => "no: once it is replaced",
     }

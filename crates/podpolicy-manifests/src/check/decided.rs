@@ -1,0 +1,188 @@
+//! What the engine has to say about policies on a pod, as findings of rules: one rule for each reason that there is on files.
+
+use podpolicy_api::FindingReason;
+use podpolicy_engine::{Creation, Field, Outcome};
+use serde_json::Value as Json;
+
+use super::{Rule, Severity, subject::Spot};
+use crate::Step;
+
+/// A rule of the engine's.
+macro_rules! rule {
+    ($name:ident, $id:literal, $severity:ident, $summary:literal, $why:literal, $remedy:literal $(,)?) => {
+        const $name: Rule = Rule { id: $id, severity: Severity::$severity, summary: $summary, why: $why, remedy: $remedy };
+    };
+}
+
+rule!(
+    SELECTOR_IMPACT,
+    "selector-impact",
+    Error,
+    "a policy sets a label that a Service, NetworkPolicy, PodDisruptionBudget or workload selects on",
+    "With the label, pods could join the Service, leave the NetworkPolicy or leave their owner. The label is not set.",
+    "Choose another key; or, when the selector is meant to read the label, set allowSelectorImpact in the policy.",
+);
+rule!(
+    PORT_NOT_FOUND,
+    "port-not-found",
+    Error,
+    "a policy's probe or hook names a port that the container does not have",
+    "The probe or hook would always fail. It is not set.",
+    "Name the port in the workload's ports, use the number, or narrow names in the policy to the containers that have the port.",
+);
+rule!(
+    GRACE_TOO_SHORT,
+    "grace-too-short",
+    Error,
+    "a policy's hook sleeps as long as the grace period, or its grace period is too short for a sleep of the workload's",
+    "The container would be killed before it is told to stop. The hook, or the grace period, is not set.",
+    "Shorten the sleep, or set a longer terminationGracePeriodSeconds.",
+);
+rule!(
+    ANNOTATIONS_TOO_LARGE,
+    "annotations-too-large",
+    Error,
+    "with a policy's annotations the pod would have more than 256 KiB of them",
+    "The API server takes no more. The last policies lose theirs first.",
+    "Shorten the annotations of the policy or of the workload.",
+);
+rule!(
+    CONTAINER_NOT_FOUND,
+    "container-not-found",
+    Warning,
+    "a policy names a container that a pod it selects does not have",
+    "The rule does nothing there. Often the name has a typo, or the container was renamed.",
+    "Correct the name in the policy, or narrow its selector.",
+);
+rule!(
+    NO_PROBE_TO_TUNE,
+    "no-probe-to-tune",
+    Warning,
+    "a policy tunes a probe that the container does not have",
+    "A probe without a handler only changes the numbers of the container's own. It does nothing there.",
+    "Give the policy's probe a handler (httpGet, tcpSocket, grpc or exec), or the container a probe.",
+);
+rule!(
+    OVERRIDDEN,
+    "overridden",
+    Note,
+    "two policies set one field of a pod to different values",
+    "The one with the higher priority wins; the other's value has no effect there.",
+    "Where that is not wanted, give one of the two another priority, or remove the field from one.",
+);
+rule!(
+    KEPT,
+    "kept",
+    Note,
+    "a workload declares a field that a policy sets, and keeps its own value",
+    "With precedence: Workload a policy only fills in what a pod lacks.",
+    "Nothing, where the workload is right. Otherwise remove the value from the workload, or set precedence: Policy.",
+);
+rule!(
+    NO_PROBES_IN_JOBS,
+    "restart-policy",
+    Note,
+    "a policy's probe is left out of a pod whose restartPolicy is not Always",
+    "A failing probe would end the pod of a Job.",
+    "Nothing, or narrow the policy's selector.",
+);
+rule!(
+    WOULD_CHANGE,
+    "would-change",
+    Note,
+    "a policy that only audits would change a field",
+    "This is what enforcement: Enforce would write.",
+    "Where that is what you want, set enforcement: Enforce.",
+);
+rule!(
+    LABEL_SELECTS_POLICY,
+    "label-selects-policy",
+    Warning,
+    "a label that a policy sets makes another policy select the pod, in files only",
+    "In a cluster labels that policies set select nothing. Rendered into files they cannot be told from the workload's own, so that a second \
+     `podpolicy render` changes more than the first.",
+    "Have policies select on labels that workloads set themselves.",
+);
+
+/// The rules, in the order in which they are listed.
+pub(super) const RULES: [&Rule; 11] = [
+    &SELECTOR_IMPACT,
+    &PORT_NOT_FOUND,
+    &GRACE_TOO_SHORT,
+    &ANNOTATIONS_TOO_LARGE,
+    &CONTAINER_NOT_FOUND,
+    &NO_PROBE_TO_TUNE,
+    &LABEL_SELECTS_POLICY,
+    &OVERRIDDEN,
+    &KEPT,
+    &NO_PROBES_IN_JOBS,
+    &WOULD_CHANGE,
+];
+
+/// What is found by whom: the rule that a reason stands for. None for what is told of the policy itself, and for what only a cluster knows.
+fn rule(reason: FindingReason) -> Option<&'static Rule> {
+    match reason {
+        FindingReason::Kept => Some(&KEPT),
+        FindingReason::Overridden => Some(&OVERRIDDEN),
+        FindingReason::SelectorImpact => Some(&SELECTOR_IMPACT),
+        FindingReason::PortNotFound => Some(&PORT_NOT_FOUND),
+        FindingReason::GraceTooShort => Some(&GRACE_TOO_SHORT),
+        FindingReason::AnnotationsTooLarge => Some(&ANNOTATIONS_TOO_LARGE),
+        FindingReason::ContainerNotFound => Some(&CONTAINER_NOT_FOUND),
+        FindingReason::RestartPolicy => Some(&NO_PROBES_IN_JOBS),
+        FindingReason::NoProbeToTune => Some(&NO_PROBE_TO_TUNE),
+        FindingReason::WouldChange => Some(&WOULD_CHANGE),
+        FindingReason::ProtectedKey
+        | FindingReason::HostNotAllowed
+        | FindingReason::ExecNotAllowed
+        | FindingReason::SelectorsUnknown
+        | FindingReason::WriteFailed
+        | FindingReason::NotAtCreation => None,
+    }
+}
+
+/// What was found for a pod.
+pub(super) fn findings<'a>(outcome: &'a Outcome, template: &'a Json) -> impl Iterator<Item = (&'static Rule, Spot)> + 'a {
+    outcome.verdicts.iter().flat_map(move |verdict| {
+        let id = verdict.policy.id();
+        verdict.findings.iter().filter_map(move |finding| {
+            let how = if finding.refused { " is refused" } else { "" };
+            let message = format!("{id}{how}: {}", finding.message);
+            Some((
+                rule(finding.reason)?,
+                Spot { path: path(&finding.field, template), field: finding.field.to_string(), message, of: None },
+            ))
+        })
+    })
+}
+
+/// Policies that select the pod only with what it was given. `again` is what is decided when it has it.
+pub(super) fn label_selects_policy(creation: &Creation, again: &Creation) -> Option<(&'static Rule, Spot)> {
+    let is_new = |id| creation.verdicts.iter().all(|before| before.policy.id() != id);
+    let verdict = again.verdicts.iter().find(|verdict| is_new(verdict.policy.id()))?;
+    let path = ["metadata", "labels"].map(|key| Step::Key(key.to_owned())).to_vec();
+    let message =
+        format!("once labels that policies set are in the file, {} selects the pod; in a cluster it does not", verdict.policy.id());
+    Some((&LABEL_SELECTS_POLICY, Spot { path, field: "labels".to_owned(), message, of: None }))
+}
+
+/// Where a field is in a pod or pod template.
+fn path(field: &Field, template: &Json) -> Vec<Step> {
+    let keys = |keys: &[&str]| keys.iter().map(|key| Step::Key((*key).to_owned())).collect::<Vec<_>>();
+    let container = |name: &str| {
+        ["containers", "initContainers"].into_iter().find_map(|list| {
+            let index = template["spec"][list].as_array()?.iter().position(|container| container["name"] == name)?;
+            let mut path = keys(&["spec", list]);
+            path.push(Step::Index(index));
+            Some(path)
+        })
+    };
+    match field {
+        Field::Label(key) => keys(&["metadata", "labels", key]),
+        Field::Annotation(key) => keys(&["metadata", "annotations", key]),
+        Field::GracePeriod => keys(&["spec", "terminationGracePeriodSeconds"]),
+        Field::Container(name) => container(name).unwrap_or_else(|| keys(&["spec", "containers"])),
+        Field::Probe { container: name, kind } => [container(name).unwrap_or_default(), keys(&[kind.field_name()])].concat(),
+        Field::Hook { container: name, kind } => [container(name).unwrap_or_default(), keys(&["lifecycle", kind.field_name()])].concat(),
+    }
+}

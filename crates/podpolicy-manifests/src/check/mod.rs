@@ -1,0 +1,188 @@
+//! What is wrong with manifests and policies, or will be. Rules look at pods as they will be once the policies are applied, so that a policy
+//! that supplies what a rule asks for satisfies it.
+
+mod decided;
+mod finding;
+mod ignore;
+mod policy;
+mod rule;
+mod rules;
+mod services;
+mod subject;
+
+pub use finding::{Finding, Place};
+pub use ignore::IGNORE_ANNOTATION;
+pub use rule::{Rule, Severity, UnknownRule};
+pub use services::Services;
+
+use std::collections::BTreeSet;
+
+use podpolicy_engine::{PolicyId, Program};
+use serde::Deserialize as _;
+
+use self::{
+    rule::{INVALID_MANIFEST, UNREADABLE},
+    subject::{Spot, Subject, Template},
+};
+use crate::{
+    Document, Lines, Manifest, Object, Problem, Step, objects,
+    pods::{self, Described},
+    render, setting,
+};
+
+/// What is known of all files, to look at each with.
+#[derive(Debug)]
+pub struct Check<'a> {
+    /// The policies.
+    pub program: &'a Program,
+    /// The Services.
+    pub services: &'a Services,
+    /// The namespace of objects that name none.
+    pub namespace: &'a str,
+    /// Rules that are switched off, by id.
+    pub disabled: &'a BTreeSet<&'static str>,
+}
+
+/// What was found about the pods in a text.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The findings, by place.
+    pub findings: Vec<Finding>,
+    /// How many pods and pod templates were looked at.
+    pub pods: usize,
+    /// The policies that select some of them.
+    pub selecting: BTreeSet<PolicyId>,
+}
+
+/// What was found about all pods, as far as policies are concerned.
+#[derive(Debug, Default)]
+pub struct Selected<'a> {
+    /// The policies that select a pod; none where there are no pods.
+    pub selecting: Option<&'a BTreeSet<PolicyId>>,
+    /// A namespace with pods whose labels are not known.
+    pub unknown_namespace: Option<&'a str>,
+}
+
+impl Check<'_> {
+    /// Looks at the pods and pod templates in a text.
+    pub fn pods(&self, manifest: &Manifest) -> Checked {
+        let lines = Lines::new(manifest.text());
+        let mut checked = Checked::default();
+        for document in manifest.documents() {
+            let value = match manifest.value(document) {
+                Ok(value) => value,
+                Err(problem) => {
+                    checked.findings.push(of_problem(&UNREADABLE, &lines, problem));
+                    continue;
+                }
+            };
+            for object in objects(&value) {
+                let Some(place) = object.template() else { continue };
+                match pods::describe(manifest, document, &object, place, self.namespace) {
+                    Ok(described) => {
+                        let about = About { manifest, document, lines: &lines, object: &object, title: described.title.clone() };
+                        self.pod(&about, &described, &mut checked);
+                    }
+                    Err(problem) => checked.findings.push(of_problem(&INVALID_MANIFEST, &lines, problem)),
+                }
+            }
+        }
+        checked.findings.sort_by(Finding::order);
+        checked
+    }
+
+    /// Looks at the policies in a text.
+    pub fn policies(&self, manifest: &Manifest, selected: &Selected<'_>) -> Vec<Finding> {
+        let lines = Lines::new(manifest.text());
+        let mut findings = Vec::new();
+        for document in manifest.documents() {
+            // Documents that cannot be read are told of with the pods.
+            let Ok(value) = manifest.value(document) else { continue };
+            for object in objects(&value).iter().filter(|object| policy::is_policy(object)) {
+                let about = About { manifest, document, lines: &lines, object, title: title(object, self.namespace) };
+                let found = policy::findings(object, self.namespace, self.program, selected);
+                let found = found.into_iter().map(|policy::Told { rule, path, field, message }| about.finding(rule, &path, field, message));
+                self.add(&about, found.collect(), &mut findings);
+            }
+        }
+        findings.sort_by(Finding::order);
+        findings
+    }
+
+    fn pod(&self, about: &About<'_>, described: &Described<'_>, checked: &mut Checked) {
+        let Described { path, template, pod, title: _ } = described;
+        let object = about.object;
+        let outcome = self.program.decide(pod);
+        checked.pods += 1;
+        checked.selecting.extend(outcome.verdicts.iter().map(|verdict| verdict.policy.id().clone()));
+        let mut found: Vec<_> = decided::findings(&outcome, template).collect();
+        let creation = self.program.create(pod);
+        let mut applied = (*template).clone();
+        setting::apply(&mut applied, &creation);
+        if let Ok(again) = render::pod(&applied, object, &pod.namespace) {
+            found.extend(decided::label_selects_policy(&creation, &self.program.create(&again)));
+        }
+        match Template::deserialize(&applied) {
+            Ok(template) => {
+                let services = self.services.selecting(&pod.namespace, &template.labels());
+                let subject = Subject { template, outcome: &outcome, services };
+                for (rule, find) in rules::ON_PODS {
+                    found.extend(find(&subject).into_iter().map(|spot| (rule, with_origin(spot, &subject))));
+                }
+            }
+            Err(error) => {
+                let message = format!("it has no pod that can be read: {error}");
+                found.push((&INVALID_MANIFEST, Spot { path: Vec::new(), field: String::new(), message, of: None }));
+            }
+        }
+        let finding = |(rule, Spot { path: inner, field, message, of: _ }): (_, Spot)| {
+            about.finding(rule, &[path.as_slice(), &inner].concat()[object.path.len()..], field, message)
+        };
+        self.add(about, found.into_iter().map(finding).collect(), &mut checked.findings);
+    }
+
+    /// Adds what is not switched off, and what is wrong with what is switched off.
+    fn add(&self, about: &About<'_>, found: Vec<Finding>, findings: &mut Vec<Finding>) {
+        let ignored = ignore::ignored(about.object);
+        let mistakes = ignored.mistakes.into_iter().map(|(rule, message)| about.finding(rule, &ignore::path(), String::new(), message));
+        let is_on = |finding: &Finding| !self.disabled.contains(finding.rule.id) && !ignored.rules.contains(finding.rule.id);
+        findings.extend(found.into_iter().chain(mistakes).filter(is_on));
+    }
+}
+
+/// An object, and where it is.
+struct About<'a> {
+    manifest: &'a Manifest,
+    document: &'a Document,
+    lines: &'a Lines<'a>,
+    object: &'a Object<'a>,
+    title: String,
+}
+
+impl About<'_> {
+    /// A finding about the field on the path from the object on.
+    fn finding(&self, rule: &'static Rule, path: &[Step], field: String, message: String) -> Finding {
+        let path = [self.object.path.as_slice(), path].concat();
+        let start = self.lines.position(self.manifest.offset(self.document, &path));
+        Finding { rule, place: Place::at(self.lines, start), object: self.title.clone(), field, message }
+    }
+}
+
+fn title(object: &Object<'_>, namespace: &str) -> String {
+    match object.kind {
+        "ClusterPodPolicy" => format!("{} {}", object.kind, object.name),
+        kind => format!("{kind} {}/{}", object.namespace.unwrap_or(namespace), object.name),
+    }
+}
+
+fn of_problem(rule: &'static Rule, lines: &Lines<'_>, Problem { position, message }: Problem) -> Finding {
+    Finding { rule, place: Place::at(lines, position), object: String::new(), field: String::new(), message }
+}
+
+/// Says which policy has set what the rule does not like.
+fn with_origin(mut spot: Spot, subject: &Subject<'_>) -> Spot {
+    if let Some(policy) = spot.of.as_ref().and_then(|field| subject.set_by(field)) {
+        spot.message = format!("{} (set by {policy})", spot.message);
+    }
+    spot
+}

@@ -1,0 +1,140 @@
+//! What can be said about a policy by itself, whichever pods it selects.
+
+use podpolicy_api::{FindingReason, GROUP};
+use podpolicy_engine::{Field, Policy, PolicyId, PolicyKind, Program};
+use serde_json::Value as Json;
+
+use super::{Rule, Selected, Severity};
+use crate::{Object, Step};
+
+const PROTECTED_KEY: Rule = Rule {
+    id: "protected-key",
+    severity: Severity::Error,
+    summary: "a policy sets a label or annotation that is not for policies to set",
+    why: "The key belongs to Kubernetes, to a controller or to PodPolicy, or --protect-keys names it. No pod gets it.",
+    remedy: "Remove the key from the policy.",
+};
+
+const HOST_NOT_ALLOWED: Rule = Rule {
+    id: "host-not-allowed",
+    severity: Severity::Error,
+    summary: "a policy's probe or hook names a host",
+    why: "The kubelet would ask that host in place of the pod, so that whoever may write policies could make nodes scan a network. No pod gets it.",
+    remedy: "Remove host. To send another Host header, use httpHeaders.",
+};
+
+const UNKNOWN_NAMESPACE: Rule = Rule {
+    id: "unknown-namespace",
+    severity: Severity::Warning,
+    summary: "a policy selects namespaces by labels that are not among the files",
+    why: "The namespace counts as not selected, so that its pods are looked at without the policy.",
+    remedy: "Add the manifest of the Namespace to the files.",
+};
+
+const RUNS_COMMAND: Rule = Rule {
+    id: "runs-command",
+    severity: Severity::Note,
+    summary: "a policy's probe or hook runs a command",
+    why: "In a cluster the guard (config/guard) allows it only to authors who may create pods/exec.",
+    remedy: "Have such an author apply the policy; or use httpGet, tcpSocket, grpc or sleep.",
+};
+
+const SELECTS_NO_POD: Rule = Rule {
+    id: "selects-no-pod",
+    severity: Severity::Note,
+    summary: "a policy selects no pod among the files",
+    why: "A selector with a typo does nothing, silently.",
+    remedy: "Compare the selector with the labels that the pods have of their own; or add the manifests that it is meant for.",
+};
+
+/// The rules, in the order in which they are listed.
+pub(super) const RULES: [&Rule; 5] = [&PROTECTED_KEY, &HOST_NOT_ALLOWED, &UNKNOWN_NAMESPACE, &RUNS_COMMAND, &SELECTS_NO_POD];
+
+/// Something about a policy, and where in the policy it is.
+pub(super) struct Told {
+    pub(super) rule: &'static Rule,
+    pub(super) path: Vec<Step>,
+    pub(super) field: String,
+    pub(super) message: String,
+}
+
+/// Whether the object is a policy.
+pub(super) fn is_policy(object: &Object<'_>) -> bool {
+    object.api_version.split('/').next() == Some(GROUP) && matches!(object.kind, "PodPolicy" | "ClusterPodPolicy")
+}
+
+/// What there is to say about a policy.
+pub(super) fn findings(object: &Object<'_>, namespace: &str, program: &Program, selected: &Selected<'_>) -> Vec<Told> {
+    let id = if object.kind == "PodPolicy" {
+        PolicyId::namespaced(object.namespace.unwrap_or(namespace), object.name)
+    } else {
+        PolicyId::cluster(object.name)
+    };
+    // A policy with a mistake is not in force; the mistake is told elsewhere.
+    let Some(policy) = program.policies().iter().find(|policy| *policy.id() == id) else { return Vec::new() };
+    let spec = |field: &str| vec![Step::Key("spec".to_owned()), Step::Key(field.to_owned())];
+    let told = |rule, field: &str, message| Told { rule, path: spec(field), field: format!("spec.{field}"), message };
+    let mut found = refused(policy, object.value, program);
+    if policy.runs_commands() {
+        let place = match id.kind {
+            PolicyKind::PodPolicy => "in its namespace",
+            PolicyKind::ClusterPodPolicy => "in all namespaces",
+        };
+        found.push(told(&RUNS_COMMAND, "containers", format!("it runs commands; its author must be allowed to create pods/exec {place}")));
+    }
+    if let (Some(_), Some(unknown)) = (policy.namespace_selector(), selected.unknown_namespace) {
+        let message = format!("it selects namespaces by labels, and those of namespace {unknown} are not among the files");
+        found.push(told(&UNKNOWN_NAMESPACE, "namespaceSelector", message));
+    } else if selected.selecting.is_some_and(|selecting| !selecting.contains(&id)) {
+        found.push(told(&SELECTS_NO_POD, "selector", "no pod among the files has labels of its own that match".to_owned()));
+    }
+    found
+}
+
+/// What no pod gets. What only some pods do not get is told of them.
+fn refused(policy: &Policy, value: &Json, program: &Program) -> Vec<Told> {
+    let told = |finding: podpolicy_engine::Finding| {
+        let rule = match finding.reason {
+            FindingReason::ProtectedKey => &PROTECTED_KEY,
+            FindingReason::HostNotAllowed => &HOST_NOT_ALLOWED,
+            FindingReason::Kept
+            | FindingReason::Overridden
+            | FindingReason::SelectorImpact
+            | FindingReason::SelectorsUnknown
+            | FindingReason::ExecNotAllowed
+            | FindingReason::PortNotFound
+            | FindingReason::GraceTooShort
+            | FindingReason::AnnotationsTooLarge
+            | FindingReason::ContainerNotFound
+            | FindingReason::RestartPolicy
+            | FindingReason::NoProbeToTune
+            | FindingReason::WouldChange
+            | FindingReason::WriteFailed
+            | FindingReason::NotAtCreation => return None,
+        };
+        Some(Told { rule, path: path(&finding.field, value), field: finding.field.to_string(), message: finding.message })
+    };
+    program.refused_everywhere(policy).into_iter().filter_map(told).collect()
+}
+
+/// Where a policy says something about a field; a container is called by the names of its rule.
+fn path(field: &Field, policy: &Json) -> Vec<Step> {
+    let keys = |keys: &[&str]| keys.iter().map(|key| Step::Key((*key).to_owned())).collect::<Vec<_>>();
+    let in_rule = |names: &str, fields: &[&str]| {
+        let says_it = |rule: &Json| {
+            let given = rule["names"].as_array().map(|names| names.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(","));
+            given.as_deref().unwrap_or("*") == names && fields.iter().try_fold(rule, |value, field| value.get(field)).is_some()
+        };
+        let index = policy["spec"]["containers"].as_array().and_then(|rules| rules.iter().position(says_it));
+        let rule = index.map(|index| [keys(&["spec", "containers"]), vec![Step::Index(index)], keys(fields)].concat());
+        rule.unwrap_or_else(|| keys(&["spec", "containers"]))
+    };
+    match field {
+        Field::Label(key) => keys(&["spec", "labels", key]),
+        Field::Annotation(key) => keys(&["spec", "annotations", key]),
+        Field::GracePeriod => keys(&["spec", "terminationGracePeriodSeconds"]),
+        Field::Container(_) => keys(&["spec", "containers"]),
+        Field::Probe { container, kind } => in_rule(container, &[kind.field_name()]),
+        Field::Hook { container, kind } => in_rule(container, &["lifecycle", kind.field_name()]),
+    }
+}

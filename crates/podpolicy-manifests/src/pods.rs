@@ -1,0 +1,64 @@
+//! The pods that manifests describe.
+
+use podpolicy_engine::Pod;
+use serde_json::Value as Json;
+
+use crate::{Document, Lines, Manifest, Object, Position, Problem, Step, objects, render};
+
+/// A pod or pod template in a file.
+#[derive(Debug)]
+pub struct Subject {
+    /// Where it is described.
+    pub position: Position,
+    /// The kind of the object that has it.
+    pub kind: String,
+    /// The pod; its name is that of the object.
+    pub pod: Pod,
+}
+
+/// A pod or pod template in an object.
+pub(crate) struct Described<'a> {
+    /// The way to it, from the document on.
+    pub(crate) path: Vec<Step>,
+    /// Its metadata and spec.
+    pub(crate) template: &'a Json,
+    /// The same as the engine sees it.
+    pub(crate) pod: Pod,
+    /// The object, such as `Deployment shop/web`.
+    pub(crate) title: String,
+}
+
+/// The pods and pod templates in a text. Objects that name no namespace are in `namespace`.
+pub fn subjects(manifest: &Manifest, namespace: &str) -> Result<Vec<Subject>, Problem> {
+    let lines = Lines::new(manifest.text());
+    let mut found = Vec::new();
+    for document in manifest.documents() {
+        let value = manifest.value(document)?;
+        for object in objects(&value) {
+            let Some(place) = object.template() else { continue };
+            let Described { path, pod, .. } = describe(manifest, document, &object, place, namespace)?;
+            let position = lines.position(manifest.offset(document, &path));
+            found.push(Subject { position, kind: object.kind.to_owned(), pod });
+        }
+    }
+    Ok(found)
+}
+
+/// The pod at a place in an object.
+pub(crate) fn describe<'a>(
+    manifest: &Manifest,
+    document: &Document,
+    object: &Object<'a>,
+    place: &[&str],
+    namespace: &str,
+) -> Result<Described<'a>, Problem> {
+    let path: Vec<_> = object.path.iter().cloned().chain(place.iter().map(|key| Step::Key((*key).to_owned()))).collect();
+    let template = place.iter().fold(object.value, |value, key| &value[key]);
+    let namespace = object.namespace.unwrap_or(namespace);
+    let title = format!("{} {namespace}/{}", object.kind, object.name);
+    render::check_texts(manifest, document, &path, &template["metadata"])?;
+    let pod = render::pod(template, object, namespace).map_err(|message| {
+        Problem::at(manifest.text(), manifest.offset(document, &path), format!("{title} has no pod that can be read: {message}"))
+    })?;
+    Ok(Described { path, template, pod, title })
+}
