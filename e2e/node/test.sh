@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 # Installed objects have this label. What is in the namespace goes with it.
 uninstall() {
-  local kinds=crd,namespace,clusterrole,clusterrolebinding,priorityclass
+  local kinds=crd,namespace,clusterrole,clusterrolebinding,priorityclass,validatingadmissionpolicy,validatingadmissionpolicybinding
   "$(e2e/control-plane/build.sh kubectl)/kubectl" --context "$PODPOLICY_E2E_CONTEXT" delete "$kinds" --selector e2e.example.com/installed >&2
 }
 

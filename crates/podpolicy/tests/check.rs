@@ -282,7 +282,7 @@ fn the_page_has_every_rule() {
     let page = fs::read_to_string(&file).unwrap();
     let (before, rest) = page.split_once("<!-- rules -->\n").unwrap();
     let (_, after) = rest.split_once("<!-- end of rules -->\n").unwrap();
-    let rows: String = rules().iter().map(|(id, severity, finds)| format!("| `{id}` | {severity} | {finds} |\n")).collect();
+    let rows = rules().iter().map(|(id, severity, finds)| format!("| `{id}` | {severity} | {finds} |\n")).collect::<Vec<_>>().concat();
     let wanted = format!("{before}<!-- rules -->\n| Rule | Severity | Finds |\n|---|---|---|\n{rows}<!-- end of rules -->\n{after}");
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&file, &wanted).unwrap();
@@ -321,7 +321,10 @@ PodPolicy shop/fallback
     folder.run("render --write -p policies web.yaml", "").has(0, "");
     let rendered = folder.run("explain -f web.yaml -p policies", "").stdout;
     assert!(rendered.contains("PodPolicy shop/standard   compliant"), "{rendered}");
-    assert!(rendered.contains("\nlabels[team]                     the workload (over PodPolicy shop/fallback)   yes           \"shop\"\n"), "{rendered}");
+    assert!(
+        rendered.contains("\nlabels[team]                     the workload (over PodPolicy shop/fallback)   yes           \"shop\"\n"),
+        "{rendered}"
+    );
 }
 
 #[test]

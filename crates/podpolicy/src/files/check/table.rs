@@ -15,7 +15,10 @@ use super::report::{Report, Told};
 pub(super) fn print(report: &Report) -> String {
     let coloured = is_coloured(stdout().is_terminal(), |name| env::var_os(name));
     let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
-    report.told.iter().map(|told| format!("{}\n\n", renderer.render(&[group(told)]))).collect()
+    let mut snippets: Vec<_> = report.told.iter().map(|told| renderer.render(&[group(told)])).collect();
+    // Each ends with an empty line.
+    snippets.push(String::new());
+    snippets.join("\n\n")
 }
 
 /// Colour is for terminals, unless somebody has said that they want none.
