@@ -43,6 +43,7 @@ async fn left_behind() -> anyhow::Result<(ControlPlane, TestNamespace, Api<Pod>)
     settled(&policies, "standard", 2).await?;
     operator.terminate()?;
     operator.wait(DEADLINE).await?;
+    policies.delete("standard", &DeleteParams::default()).await?;
     for name in ["live", "new"] {
         let pod = pods.get(name).await?;
         assert!(pod.annotations().contains_key(APPLIED_ANNOTATION), "{name}: {:?}", pod.annotations());
@@ -115,8 +116,11 @@ async fn undo_takes_back_what_policies_wrote_in_one_namespace_only() -> anyhow::
     pod.metadata.annotations = Some(pairs(&[(APPLIED_ANNOTATION, record)]));
     others.create(&PostParams::default(), &pod).await?;
 
+    let would = printed(&cleanup(&plane, &["--undo", "--dry-run", "-n", namespace.name()])?);
+    let undone = "annotations[example.com/oncall], labels[team], labels[tier]";
+    assert_eq!(would, format!("would take the record off 2 pods in namespace {}, and undo {undone}\n", namespace.name()));
     let done = printed(&cleanup(&plane, &["--undo", "-n", namespace.name()])?);
-    assert_eq!(done, format!("took the record off 2 pods in namespace {}\n", namespace.name()));
+    assert_eq!(done, format!("took the record off 2 pods in namespace {}, and undid {undone}\n", namespace.name()));
     let (live, new) = (pods.get("live").await?, pods.get("new").await?);
     assert_eq!(live.labels(), &pairs(&[("app", "web"), ("tier", "back")]), "what was replaced is back");
     assert_eq!(new.labels(), &pairs(&[("app", "web")]));
@@ -148,9 +152,17 @@ async fn it_does_not_start_while_an_operator_runs_unless_forced() -> anyhow::Res
     let forced = printed(&cleanup(plane, &[&arguments[..], &["--force"]].concat())?);
     assert_eq!(forced, format!("took the record off 1 pod in namespace {name}\n"));
 
-    // One that ended in peace gives its Lease back.
+    let would = printed(&cleanup(plane, &[&arguments[..], &["--dry-run"]].concat())?);
+    assert!(would.starts_with("would take") || would == "nothing to clean up\n", "{would}");
+
+    // One that ended in peace gives its Lease back; its policies are there, as they are for an operator without a Lease.
     operator.terminate()?;
     operator.wait(Duration::from_secs(30)).await?;
+    let refused = cleanup(plane, &arguments)?;
+    let message = String::from_utf8(refused.stderr)?;
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.contains(&format!("there are policies (PodPolicy {name}/standard)")) && message.contains("or give --force"), "{message}");
+    policies.delete("standard", &DeleteParams::default()).await?;
     printed(&cleanup(plane, &arguments)?);
     pods.delete("web", &DeleteParams::default().grace_period(0)).await?;
     Ok(())

@@ -1,7 +1,7 @@
 //! Takes away what an operator leaves behind when it is uninstalled: the objects by which the API server gives new pods their settings, and
 //! the records on pods. No pod is restarted or deleted, and without a record nothing is left that another operator would act on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +20,7 @@ use podpolicy_admission::{
     cel::{self, OWNER_LABEL},
     webhook,
 };
-use podpolicy_api::APPLIED_ANNOTATION;
+use podpolicy_api::{APPLIED_ANNOTATION, ClusterPodPolicy, PodPolicy};
 use podpolicy_engine::{MetadataPlan, Pod, Program, Settings};
 use serde::de::DeserializeOwned;
 
@@ -48,7 +48,7 @@ pub struct CleanUp {
     pub undo: bool,
     /// Whether nothing is written.
     pub dry_run: bool,
-    /// Whether it goes on while an operator runs.
+    /// Whether it goes on while an operator runs, or there are policies.
     pub force: bool,
 }
 
@@ -57,10 +57,19 @@ pub struct CleanUp {
 pub struct CleanedUp {
     /// The objects that were deleted, as `kind/name`.
     pub objects: Vec<String>,
-    /// How many pods had a record, by namespace.
-    pub pods: BTreeMap<String, usize>,
+    /// What became of pods that had a record, by namespace.
+    pub pods: BTreeMap<String, CleanedPods>,
     /// What could not be written: the object, and why.
     pub failures: Vec<(String, String)>,
+}
+
+/// The pods of one namespace that had a record.
+#[derive(Debug, Default)]
+pub struct CleanedPods {
+    /// How many.
+    pub count: usize,
+    /// The fields that were taken off them or put back to what they were, such as `labels[team]`.
+    pub undone: BTreeSet<String>,
 }
 
 /// Why nothing could be cleaned up.
@@ -76,6 +85,17 @@ pub enum CleanUpError {
         /// The operator's namespace.
         namespace: String,
     },
+    /// There are policies: an operator that runs would write all of it anew, and one that runs later could not undo what they wrote.
+    #[error(
+        "there are policies ({example}{}): without the records no operator can take back what they wrote. Delete them first, or give --force",
+        match others { 0 => String::new(), others => format!(" and {others} more") }
+    )]
+    PoliciesExist {
+        /// One of them.
+        example: String,
+        /// How many there are beside it.
+        others: usize,
+    },
     /// Something could not be listed.
     #[error("cannot list {kind}: {source}")]
     List {
@@ -88,8 +108,9 @@ pub enum CleanUpError {
 
 /// Cleans up: first what gives records to new pods, then the pods. `now` judges whether an operator runs.
 pub async fn clean_up(client: &Client, what: &CleanUp, now: Timestamp) -> Result<CleanedUp, CleanUpError> {
-    if !what.force {
+    if !what.force && !what.dry_run {
         no_operator_runs(client, &what.own_namespace, now).await?;
+        no_policies_exist(client, what.namespace.as_deref()).await?;
     }
     let mut done = CleanedUp::default();
     if what.namespace.is_none() {
@@ -114,6 +135,32 @@ async fn no_operator_runs(client: &Client, namespace: &str, now: Timestamp) -> R
         }
         _ => Ok(()),
     }
+}
+
+/// Fails where a policy is left that acts on the pods to be cleaned up. An operator cannot be seen in all cases: one without a Lease runs as well.
+async fn no_policies_exist(client: &Client, namespace: Option<&str>) -> Result<(), CleanUpError> {
+    let namespaced: Api<PodPolicy> = namespace.map_or_else(|| Api::all(client.clone()), |name| Api::namespaced(client.clone(), name));
+    let cluster: Api<ClusterPodPolicy> = Api::all(client.clone());
+    let mut titles: Vec<_> = names(&namespaced).await?.into_iter().map(|name| format!("PodPolicy {name}")).collect();
+    titles.extend(names(&cluster).await?.into_iter().map(|name| format!("ClusterPodPolicy {name}")));
+    match titles.split_first() {
+        None => Ok(()),
+        Some((example, others)) => Err(CleanUpError::PoliciesExist { example: example.clone(), others: others.len() }),
+    }
+}
+
+/// The names of all objects of a kind, none where the API server does not know it.
+async fn names<K>(api: &Api<K>) -> Result<Vec<String>, CleanUpError>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let listed = match api.list_metadata(&ListParams::default()).await {
+        Ok(listed) => listed.items,
+        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+        Err(source) => return Err(CleanUpError::List { kind: K::plural(&()).into_owned(), source }),
+    };
+    let name = |namespace: Option<String>, name: String| namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
+    Ok(listed.iter().map(|object| name(object.namespace(), object.name_any())).collect())
 }
 
 /// Deletes the objects of a kind that an operator owns.
@@ -169,8 +216,12 @@ async fn clean_pods(client: &Client, what: &CleanUp, done: &mut CleanedUp) -> Re
             .await;
         for (namespace, title, result) in results {
             match result {
-                Ok(true) => *done.pods.entry(namespace).or_default() += 1,
-                Ok(false) => {}
+                Ok(Some(undone)) => {
+                    let pods = done.pods.entry(namespace).or_default();
+                    pods.count += 1;
+                    pods.undone.extend(undone);
+                }
+                Ok(None) => {}
                 Err(error) => done.failures.push((title, error.to_string())),
             }
         }
@@ -181,27 +232,35 @@ async fn clean_pods(client: &Client, what: &CleanUp, done: &mut CleanedUp) -> Re
     }
 }
 
-/// Takes the record off one pod. Returns whether there was one: the pod may be gone, or another have its name.
-async fn clean_pod(client: &Client, what: &CleanUp, nothing: &Program, mut pod: Pod) -> Result<bool, WriteError> {
+/// Takes the record off one pod. Returns the fields that were undone; none if there was no record: the pod may be gone, or another have its name.
+async fn clean_pod(client: &Client, what: &CleanUp, nothing: &Program, mut pod: Pod) -> Result<Option<Vec<String>>, WriteError> {
     let api: Api<ProjectedPod> = Api::namespaced(client.clone(), &pod.namespace);
     let uid = pod.uid.clone();
-    if what.dry_run {
-        return Ok(true);
-    }
     for _ in 0..ATTEMPTS {
-        match apply::patch_pod(client.clone(), PodPatch::new(&pod, &plan(what, nothing, &pod))).await {
-            Ok(_) => return Ok(true),
-            Err(WriteError::Gone) => return Ok(false),
+        let plan = plan(what, nothing, &pod);
+        if what.dry_run {
+            return Ok(Some(undone(&plan)));
+        }
+        match apply::patch_pod(client.clone(), PodPatch::new(&pod, &plan)).await {
+            Ok(_) => return Ok(Some(undone(&plan))),
+            Err(WriteError::Gone) => return Ok(None),
             Err(WriteError::Changed) => {}
             Err(error) => return Err(error),
         }
         let present = apply::within(api.get_opt(&pod.name)).await?;
         match present.map(|present| present.pod) {
             Some(present) if present.uid == uid && present.annotations.contains_key(APPLIED_ANNOTATION) => pod = present,
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
     }
     Err(WriteError::Changed)
+}
+
+/// The fields that a plan changes, but for the record.
+fn undone(plan: &MetadataPlan) -> Vec<String> {
+    let labels = plan.labels.keys().map(|key| format!("labels[{key}]"));
+    let annotations = plan.annotations.keys().filter(|key| *key != APPLIED_ANNOTATION).map(|key| format!("annotations[{key}]"));
+    labels.chain(annotations).collect()
 }
 
 /// What is written to the pod: the record goes in any case, also the part of it that tells where settings from its creation came from.

@@ -24,7 +24,7 @@ mod source;
 mod status;
 mod world;
 
-pub use cleanup::{CleanUp, CleanUpError, CleanedUp, clean_up};
+pub use cleanup::{CleanUp, CleanUpError, CleanedPods, CleanedUp, clean_up};
 pub use config::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Watched};
 pub use health::Health;
 pub use leadership::{Election, ElectionTimes, LEASE_NAME};

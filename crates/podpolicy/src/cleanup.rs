@@ -22,11 +22,12 @@ pub(crate) struct Arguments {
     #[arg(long)]
     undo: bool,
 
-    /// Only say what would be taken away
+    /// Only say what would be taken away; also while an operator runs, or there are policies
     #[arg(long)]
     dry_run: bool,
 
-    /// Go on although an operator runs, which writes the records again
+    /// Go on although an operator runs, which writes the records again, or although there are policies, which nobody can undo
+    /// afterwards
     #[arg(long)]
     force: bool,
 
@@ -64,10 +65,15 @@ async fn clean(arguments: Arguments) -> Result<CleanedUp> {
 }
 
 fn report(done: &CleanedUp, dry_run: bool) -> String {
-    let (deleted, taken) = if dry_run { ("would delete", "would take the record off") } else { ("deleted", "took the record off") };
+    let (deleted, taken, undid) =
+        if dry_run { ("would delete", "would take the record off", "undo") } else { ("deleted", "took the record off", "undid") };
     let mut lines: Vec<_> = done.objects.iter().map(|object| format!("{deleted} {object}\n")).collect();
-    let counted = |pods: usize| if pods == 1 { "1 pod".to_owned() } else { format!("{pods} pods") };
-    lines.extend(done.pods.iter().map(|(namespace, pods)| format!("{taken} {} in namespace {namespace}\n", counted(*pods))));
+    for (namespace, pods) in &done.pods {
+        let counted = if pods.count == 1 { "1 pod".to_owned() } else { format!("{} pods", pods.count) };
+        let undone: Vec<_> = pods.undone.iter().map(String::as_str).collect();
+        let undone = if undone.is_empty() { String::new() } else { format!(", and {undid} {}", undone.join(", ")) };
+        lines.push(format!("{taken} {counted} in namespace {namespace}{undone}\n"));
+    }
     if lines.is_empty() {
         lines.push("nothing to clean up\n".to_owned());
     }
