@@ -1,7 +1,7 @@
 //! Watches: one task for each source turns what the API server sends into messages for the loop. It never decides and never
 //! writes. A watch that fails is tried again for ever, with backoff; the loop is told why.
 
-use std::{collections::HashSet, fmt::Debug};
+use std::{collections::HashSet, error::Error, fmt::Debug, iter};
 
 use futures::StreamExt;
 use kube::{
@@ -187,6 +187,18 @@ pub(crate) fn is_older(version: &str, known: &str) -> bool {
     number(version).zip(number(known)).is_some_and(|(version, known)| version < known)
 }
 
+/// An error with what caused it, as long as each says more than the one before.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    for cause in iter::successors(error.source(), |&cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 pub(crate) fn failure(error: &watcher::Error) -> Failure {
     let (verb, status) = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) => ("list", status),
@@ -194,7 +206,7 @@ pub(crate) fn failure(error: &watcher::Error) -> Failure {
         watcher::Error::InitialListFailed(_)
         | watcher::Error::WatchStartFailed(_)
         | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => return Failure::Other(error.to_string()),
+        | watcher::Error::NoResourceVersion => return Failure::Other(causes(error)),
     };
     match status.code {
         403 => Failure::Forbidden { verb },

@@ -60,8 +60,9 @@ async fn clean(arguments: Arguments) -> Result<CleanedUp> {
     let Arguments { undo, dry_run, force, namespace, own_namespace, cluster } = arguments;
     let mut config = cluster.config().await?;
     config.read_timeout = Some(READ_TIMEOUT);
+    let title = cluster::title(&config);
     let client = cluster::client(config)?;
-    Ok(clean_up(&client, &CleanUp { namespace, own_namespace, undo, dry_run, force }, Timestamp::now()).await?)
+    clean_up(&client, &CleanUp { namespace, own_namespace, undo, dry_run, force }, Timestamp::now()).await.context(title)
 }
 
 fn report(done: &CleanedUp, dry_run: bool) -> String {

@@ -1,6 +1,6 @@
 //! Which cluster a command talks to, by kubectl's rules.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -36,11 +36,22 @@ impl Cluster {
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.with_context(unusable_context).with_context(unusable)
             }
             None if self.context.is_some() => Config::from_kubeconfig(&options).await.with_context(unusable_context),
-            None => {
-                Config::infer().await.context("no cluster: set KUBECONFIG, give --kubeconfig FILE, or run in a pod with a ServiceAccount")
-            }
+            None => match env::var_os("KUBECONFIG").filter(|files| !files.is_empty()) {
+                Some(files) => {
+                    let unusable = || format!("KUBECONFIG={} cannot be used; set it to the path of a kubeconfig file", files.display());
+                    Config::from_kubeconfig(&options).await.with_context(unusable)
+                }
+                None => {
+                    Config::infer().await.context("no cluster: set KUBECONFIG, give --kubeconfig FILE, or run in a pod with a ServiceAccount")
+                }
+            },
         }
     }
+}
+
+/// How messages name it.
+pub(crate) fn title(config: &Config) -> String {
+    format!("the cluster at {}", config.cluster_url)
 }
 
 /// A client for it.

@@ -161,6 +161,7 @@ async fn operate(arguments: Arguments) -> Result<()> {
     let open_address = address("--metrics-address", &arguments.metrics_address)?;
     let protected_address = address("--metrics-protected-address", arguments.metrics_protected_address.as_deref().unwrap_or_default())?;
     let mut cluster = arguments.cluster.config().await?;
+    tracing::info!(server = %cluster.cluster_url, "PodPolicy {} starts", env!("CARGO_PKG_VERSION"));
     cluster.read_timeout = Some(READ_TIMEOUT);
     // Writes are tried again by the loop, which knows whether they are still wanted.
     cluster.default_retry = false;

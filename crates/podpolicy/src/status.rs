@@ -43,12 +43,13 @@ async fn show(arguments: Arguments) -> Result<()> {
     let Arguments { namespace, all_namespaces, watch, cluster } = arguments;
     let config = cluster.config().await?;
     let namespace = (!all_namespaces).then(|| namespace.unwrap_or_else(|| config.default_namespace.clone()));
+    let title = cluster::title(&config);
     let client = cluster::client(config)?;
     let mut snapshots = Snapshots::new(&client, namespace.as_deref(), Config::default());
     let mut shown = String::new();
     let mut blindness = None;
     loop {
-        let snapshot = snapshots.next().await?;
+        let snapshot = snapshots.next().await.with_context(|| title.clone())?;
         if let Some(new) = snapshot.blindness.as_ref().filter(|new| blindness.as_ref() != Some(*new)) {
             output::warn(&format!("what follows may be incomplete: {new}"));
         }

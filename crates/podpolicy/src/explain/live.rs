@@ -19,8 +19,9 @@ async fn ask(pod: &str, namespace: Option<String>, cluster: &Cluster) -> Result<
     let name = pod.strip_prefix("pod/").or_else(|| pod.strip_prefix("pods/")).unwrap_or(pod);
     let config = cluster.config().await?;
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+    let title = cluster::title(&config);
     let client = cluster::client(config)?;
-    let snapshot = Snapshots::new(&client, Some(&namespace), Config::default()).next().await?;
+    let snapshot = Snapshots::new(&client, Some(&namespace), Config::default()).next().await.context(title)?;
     if let Some(blindness) = &snapshot.blindness {
         output::warn(&format!("what follows may be incomplete: {blindness}"));
     }
