@@ -161,7 +161,10 @@ async fn it_does_not_start_while_an_operator_runs_unless_forced() -> anyhow::Res
     let refused = cleanup(plane, &arguments)?;
     let message = String::from_utf8(refused.stderr)?;
     assert_eq!(refused.status.code(), Some(2), "{message}");
-    assert!(message.contains(&format!("there are policies (PodPolicy {name}/standard)")) && message.contains("or give --force"), "{message}");
+    assert!(
+        message.contains(&format!("there are policies (PodPolicy {name}/standard)")) && message.contains("or give --force"),
+        "{message}"
+    );
     policies.delete("standard", &DeleteParams::default()).await?;
     printed(&cleanup(plane, &arguments)?);
     pods.delete("web", &DeleteParams::default().grace_period(0)).await?;

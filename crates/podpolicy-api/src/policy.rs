@@ -44,6 +44,35 @@ use crate::{LabelSelector, Lifecycle, PodPolicyStatus, Probe, Rollout};
         description = "Pods that must be replaced to get the policy's create-time settings"
     ),
     printcolumn(
+        name = "Refused",
+        type_ = "integer",
+        json_path = ".status.pods.refused",
+        priority = 1,
+        description = "Pods that have all but the fields that are refused"
+    ),
+    printcolumn(
+        name = "Conflicted",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Conflicted")].status"#,
+        priority = 1,
+        description = "Whether another policy sets another value for some field of some pod"
+    ),
+    printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement", priority = 1, description = "Enforce or Audit"),
+    printcolumn(
+        name = "Priority",
+        type_ = "integer",
+        json_path = ".spec.priority",
+        priority = 1,
+        description = "Which policy wins: the higher"
+    ),
+    printcolumn(
+        name = "Rollout",
+        type_ = "string",
+        json_path = ".status.rollout.phase",
+        priority = 1,
+        description = "How far the rollout to pods that already run has come"
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
@@ -94,6 +123,35 @@ pub struct PodPolicySpec {
         type_ = "integer",
         json_path = ".status.pods.outdated",
         description = "Pods that must be replaced to get the policy's create-time settings"
+    ),
+    printcolumn(
+        name = "Refused",
+        type_ = "integer",
+        json_path = ".status.pods.refused",
+        priority = 1,
+        description = "Pods that have all but the fields that are refused"
+    ),
+    printcolumn(
+        name = "Conflicted",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Conflicted")].status"#,
+        priority = 1,
+        description = "Whether another policy sets another value for some field of some pod"
+    ),
+    printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement", priority = 1, description = "Enforce or Audit"),
+    printcolumn(
+        name = "Priority",
+        type_ = "integer",
+        json_path = ".spec.priority",
+        priority = 1,
+        description = "Which policy wins: the higher"
+    ),
+    printcolumn(
+        name = "Rollout",
+        type_ = "string",
+        json_path = ".status.rollout.phase",
+        priority = 1,
+        description = "How far the rollout to pods that already run has come"
     ),
     printcolumn(
         name = "Age",

@@ -6,6 +6,7 @@
 mod admission;
 mod apply;
 mod beside;
+mod causes;
 mod cleanup;
 mod config;
 mod events;

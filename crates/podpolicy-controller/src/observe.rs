@@ -1,7 +1,7 @@
 //! Watches: one task for each source turns what the API server sends into messages for the loop. It never decides and never
 //! writes. A watch that fails is tried again for ever, with backoff; the loop is told why.
 
-use std::{collections::HashSet, error::Error, fmt::Debug, iter};
+use std::{collections::HashSet, fmt::Debug};
 
 use futures::StreamExt;
 use kube::{
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
+    causes::causes,
     config::Watched,
     projection::{ProjectedNamespace, ProjectedPod, Selecting},
     source::{SelectingKind, Source, Watchable},
@@ -185,18 +186,6 @@ where
 pub(crate) fn is_older(version: &str, known: &str) -> bool {
     let number = |version: &str| version.parse::<u64>().ok();
     number(version).zip(number(known)).is_some_and(|(version, known)| version < known)
-}
-
-/// An error with what caused it, as long as each says more than the one before.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    for cause in iter::successors(error.source(), |&cause| cause.source()) {
-        let cause = cause.to_string();
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 pub(crate) fn failure(error: &watcher::Error) -> Failure {

@@ -41,9 +41,9 @@ impl Cluster {
                     let unusable = || format!("KUBECONFIG={} cannot be used; set it to the path of a kubeconfig file", files.display());
                     Config::from_kubeconfig(&options).await.with_context(unusable)
                 }
-                None => {
-                    Config::infer().await.context("no cluster: set KUBECONFIG, give --kubeconfig FILE, or run in a pod with a ServiceAccount")
-                }
+                None => Config::infer()
+                    .await
+                    .context("no cluster: set KUBECONFIG, give --kubeconfig FILE, or run in a pod with a ServiceAccount"),
             },
         }
     }

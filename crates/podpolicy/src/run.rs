@@ -161,7 +161,7 @@ async fn operate(arguments: Arguments) -> Result<()> {
     let open_address = address("--metrics-address", &arguments.metrics_address)?;
     let protected_address = address("--metrics-protected-address", arguments.metrics_protected_address.as_deref().unwrap_or_default())?;
     let mut cluster = arguments.cluster.config().await?;
-    tracing::info!(server = %cluster.cluster_url, "PodPolicy {} starts", env!("CARGO_PKG_VERSION"));
+    let server = cluster.cluster_url.to_string();
     cluster.read_timeout = Some(READ_TIMEOUT);
     // Writes are tried again by the loop, which knows whether they are still wanted.
     cluster.default_retry = false;
@@ -182,7 +182,9 @@ async fn operate(arguments: Arguments) -> Result<()> {
         tracing::info!(address = %local, "serving /metrics to those who may read it");
         endpoints.spawn(serving);
     }
-    let operator = podpolicy_controller::run(client, config(arguments)?, health, metrics, stop);
+    let config = config(arguments)?;
+    tracing::info!(server, "PodPolicy {} starts", env!("CARGO_PKG_VERSION"));
+    let operator = podpolicy_controller::run(client, config, health, metrics, stop);
     tokio::select! {
         result = operator => result?,
         Some(result) = endpoints.join_next() => result??,

@@ -11,6 +11,7 @@ use super::{
     Election, Gate,
     lease::{self, Move, Sight},
 };
+use crate::causes;
 
 /// How long giving up the Lease may take.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -78,7 +79,7 @@ impl Keeper {
                 self.told = None;
                 self.take_in(held);
             }
-            Ok(Err(error)) => self.tell(&error.to_string()),
+            Ok(Err(error)) => self.tell(&causes::of_request(&error)),
             Err(_) => self.tell("the API server does not answer"),
         }
         let next = now + self.election.times.period;
@@ -136,7 +137,7 @@ impl Keeper {
     fn tell(&mut self, trouble: &str) {
         let Election { namespace, name, .. } = &self.election;
         if self.told.as_deref() != Some(trouble) {
-            tracing::warn!("cannot keep or take the Lease {namespace}/{name}: {trouble}");
+            tracing::warn!("cannot keep or take the Lease {namespace}/{name}, in the namespace that --own-namespace names: {trouble}");
             self.told = Some(trouble.to_owned());
         }
     }

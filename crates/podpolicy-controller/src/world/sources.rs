@@ -43,7 +43,7 @@ impl SourceState {
                 let resource = source.resource;
                 match resource {
                     Watchable::PodPolicies | Watchable::ClusterPodPolicies => {
-                        tracing::warn!(%resource, "the API server does not serve {resource}; waiting for its CRD: install it with `podpolicy crd | kubectl apply -f -`");
+                        tracing::warn!(%resource, "the API server does not serve {resource}; waiting for its CRD: install it with `podpolicy crd | kubectl apply --server-side -f -`");
                     }
                     Watchable::Pods | Watchable::Namespaces | Watchable::Selecting(_) => {
                         tracing::warn!(%resource, "the API server does not serve {resource}; going on without");
