@@ -33,5 +33,11 @@ pub(crate) fn print_manual(command: &Command) -> Result<()> {
         man.render_description_section(&mut page).context("the manual page cannot be made")?;
         man.render_options_section(&mut page).context("the manual page cannot be made")?;
     }
-    output::print(&String::from_utf8(page).context("the page is no text")?)
+    let mut page = String::from_utf8(page).context("the page is no text")?;
+    for command in command.get_subcommands() {
+        // Commands are sections of this page, not pages of their own.
+        let name = command.get_name();
+        page = page.replace(&format!("podpolicy\\-{name}(1)"), &format!("podpolicy {name}"));
+    }
+    output::print(&page)
 }

@@ -18,9 +18,12 @@ use std::{ffi::OsStr, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+/// What scripts go by.
+const EXIT_CODES: &str = "Exit codes: 0 fine, or no difference or finding; 1 differences or findings; 2 an error, which stderr explains";
+
 /// Reconciles labels, annotations, probes and graceful-termination settings onto pods
 #[derive(Debug, Parser)]
-#[command(name = "podpolicy", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "podpolicy", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -79,7 +82,7 @@ fn main() -> ExitCode {
 fn arguments() -> Arguments {
     let name = std::env::args_os().next().map(PathBuf::from);
     let is_plugin = name.is_some_and(|name| name.file_stem() == Some(OsStr::new("kubectl-podpolicy")));
-    let command = Arguments::command().bin_name(if is_plugin { "kubectl podpolicy" } else { "podpolicy" });
+    let command = Arguments::command().mut_subcommands(|command| command.after_help(EXIT_CODES)).bin_name(if is_plugin { "kubectl podpolicy" } else { "podpolicy" });
     Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
