@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -30,10 +30,10 @@ fn every_folder_is_a_rule() {
 
 #[test]
 fn ids_are_different_and_in_kebab_case() {
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for rule in Rule::all() {
         assert!(rule.id.split('-').all(|word| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_lowercase())), "{}", rule.id);
-        assert_eq!(seen.insert(rule.id, ()), None, "{}", rule.id);
+        assert!(seen.insert(rule.id), "{}", rule.id);
         for text in [rule.why, rule.remedy] {
             assert!(text.ends_with('.') && !text.contains("://") && !text.contains("  "), "{}: {text}", rule.id);
         }

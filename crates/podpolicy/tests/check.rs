@@ -321,7 +321,10 @@ PodPolicy shop/fallback
     folder.run("render --write -p policies web.yaml", "").has(0, "");
     let rendered = folder.run("explain -f web.yaml -p policies", "").stdout;
     assert!(rendered.contains("PodPolicy shop/standard   compliant"), "{rendered}");
-    assert!(rendered.contains("\nlabels[team]                     the workload (over PodPolicy shop/fallback)   yes           \"shop\"\n"), "{rendered}");
+    assert!(
+        rendered.contains("\nlabels[team]                     the workload (over PodPolicy shop/fallback)   yes           \"shop\"\n"),
+        "{rendered}"
+    );
 }
 
 #[test]

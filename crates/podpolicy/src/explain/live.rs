@@ -10,9 +10,9 @@ use crate::{
 };
 
 /// Finds the pod of that name.
-pub(super) fn find(pod: String, namespace: Option<String>, cluster: &Cluster) -> Result<Explained> {
+pub(super) fn find(pod: &str, namespace: Option<String>, cluster: &Cluster) -> Result<Explained> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(ask(&pod, namespace, cluster))
+    runtime.block_on(ask(pod, namespace, cluster))
 }
 
 async fn ask(pod: &str, namespace: Option<String>, cluster: &Cluster) -> Result<Explained> {

@@ -72,7 +72,7 @@ pub(crate) struct Described {
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let Arguments { pod, namespace, output: format, files, policies, cluster } = arguments;
     if files.is_empty() {
-        let explained = live::find(pod.unwrap_or_default(), namespace, &cluster)?;
+        let explained = live::find(pod.as_deref().unwrap_or_default(), namespace, &cluster)?;
         return output::print(&match format {
             Format::Text => print::text(&explained),
             Format::Json => format!("{:#}\n", print::json(&explained)),

@@ -151,7 +151,9 @@ fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Result<Report> 
         gather(&mut facts, &file.manifest, namespace);
         for document in file.manifest.documents() {
             let Ok(value) = file.manifest.value(document) else { continue };
-            objects(&value).iter().for_each(|object| services.add(object, object.namespace.unwrap_or(namespace)));
+            for object in objects(&value) {
+                services.add(&object, object.namespace.unwrap_or(namespace));
+            }
         }
     }
     for (name, labels) in std::mem::take(&mut policies.namespaces) {
