@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},

@@ -82,7 +82,11 @@ fn main() -> ExitCode {
 fn arguments() -> Arguments {
     let name = std::env::args_os().next().map(PathBuf::from);
     let is_plugin = name.is_some_and(|name| name.file_stem() == Some(OsStr::new("kubectl-podpolicy")));
-    let command = Arguments::command().mut_subcommands(|command| command.after_help(EXIT_CODES)).bin_name(if is_plugin { "kubectl podpolicy" } else { "podpolicy" });
+    let command = Arguments::command().mut_subcommands(|command| command.after_help(EXIT_CODES)).bin_name(if is_plugin {
+        "kubectl podpolicy"
+    } else {
+        "podpolicy"
+    });
     Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 

@@ -6,7 +6,7 @@ use podpolicy_manifests::{Finding, Lines, Place, Position, Rule, Severity};
 
 use crate::files::mistake::Mistake;
 
-/// The longest line that is shown, in bytes. Longer ones are whole objects, which may hold credentials.
+/// The longest line that is shown, in bytes.
 const LONGEST: usize = 400;
 
 /// All that was found.
@@ -22,7 +22,7 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) file: String,
-    /// The line that it is about; none where it is too long, and none of files that could not be read.
+    /// The line that it is about; none where it may hold credentials, and none of files that could not be read.
     pub(super) line: Option<String>,
     pub(super) finding: Finding,
 }
@@ -36,7 +36,7 @@ impl Report {
         let lines = Lines::new(text);
         for finding in findings {
             let line = lines.line(finding.place.start.line);
-            let line = (line.len() <= LONGEST).then(|| line.to_owned());
+            let line = (!may_hold_credentials(line)).then(|| line.to_owned());
             self.told.push(Told { file: file.to_owned(), line, finding });
         }
     }
@@ -85,6 +85,11 @@ impl Report {
         let [errors, warnings, notes] = Severity::ALL.map(|severity| number(self.count(severity), &severity.to_string()));
         format!("{errors}, {warnings} and {notes} in {}", number(self.files.len(), "file"))
     }
+}
+
+/// Whether a line is a whole object, or has the value of an environment variable.
+fn may_hold_credentials(line: &str) -> bool {
+    line.len() > LONGEST || line.contains("value:") || line.contains("\"value\"")
 }
 
 impl Told {

@@ -15,10 +15,7 @@ use super::report::{Report, Told};
 pub(super) fn print(report: &Report) -> String {
     let coloured = is_coloured(stdout().is_terminal(), |name| env::var_os(name));
     let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
-    let mut snippets: Vec<_> = report.told.iter().map(|told| renderer.render(&[group(told)])).collect();
-    // Each ends with an empty line.
-    snippets.push(String::new());
-    snippets.join("\n\n")
+    report.told.iter().flat_map(|told| [renderer.render(&[group(told)]), "\n\n".to_owned()]).collect()
 }
 
 /// Colour is for terminals, unless somebody has said that they want none.
