@@ -21,7 +21,12 @@ async fn wrong_liveness_probe_costs_one_pod_and_is_named() -> anyhow::Result<()>
     let status = scene.stands("standard", "False RolloutFailed", &words).await?;
     let failure = rollout(&status).failure.as_ref().unwrap();
     assert_eq!((failure.container.as_deref(), scene.evicted(), scene.kubelet.fewest("web")), (Some("web"), 1, 5));
-    assert_eq!(podpolicy_e2e::policies::verdict(&status, "Stalled"), "True RolloutFailed");
+    assert_eq!(verdict(&status, "Stalled"), "True RolloutFailed");
+    scene.told("RolloutFailed", &words).await?;
+    let counted = operator.metrics.to_text();
+    for line in ["podpolicy_rollout_failures_total 1\n", "podpolicy_rollout_evictions_total{result=\"ok\"} 1\n"] {
+        assert!(counted.contains(line), "{line} is not in\n{counted}");
+    }
     // Nor after a restart of the operator.
     operator.stop().await?;
     let _operator = scene.native().await?;
@@ -44,7 +49,7 @@ async fn pod_that_is_not_ready_in_time_stops_the_rollout() -> anyhow::Result<()>
         if is_old { Fate::Ready } else { Fate::NeverReady("Readiness probe failed: connection refused".to_owned()) }
     });
     let _operator = scene.native().await?;
-    scene.policy("standard", &grace(60, "strategy: Evict")).await?;
+    scene.policy("standard", &grace(60, "strategy: Evict, progressDeadlineSeconds: 5")).await?;
     scene.stands("standard", "False RolloutFailed", &["was not ready within 5 s", "connection refused"]).await?;
     assert_eq!(scene.evicted(), 1);
     Ok(())
