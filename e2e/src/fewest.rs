@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::pods::is_ready;
 
-/// The pods that a label selector finds, since it began to look.
+/// The pods of a namespace, by their label `app`, since it began to look.
 pub struct Fewest {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
@@ -22,34 +22,33 @@ pub struct Fewest {
 
 #[derive(Default)]
 struct Seen {
-    /// Whether each pod serves: one that is being deleted does not count.
-    serving: BTreeMap<String, bool>,
-    fewest: Option<usize>,
+    pods: BTreeMap<String, Pod>,
+    fewest: BTreeMap<String, usize>,
 }
 
 impl Fewest {
     /// Begins to look. Once it returns, no change is missed.
-    pub async fn of(pods: Api<Pod>, selector: &str) -> anyhow::Result<Self> {
+    pub async fn of(pods: Api<Pod>) -> anyhow::Result<Self> {
         let seen = Arc::<Mutex<Seen>>::default();
         let (listed, mut is_listed) = watch::channel(false);
-        let mut events = watcher(pods, watcher::Config::default().labels(selector)).boxed();
+        let mut events = watcher(pods, watcher::Config::default()).boxed();
         let looking = Arc::clone(&seen);
         let task = tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 let mut seen = looking.lock().unwrap_or_else(PoisonError::into_inner);
                 match event {
-                    Ok(Event::Init) => seen.serving.clear(),
-                    Ok(Event::InitApply(pod)) => seen.take_in(&pod),
+                    Ok(Event::Init) => seen.pods.clear(),
+                    Ok(Event::InitApply(pod)) => _ = seen.pods.insert(pod.name_any(), pod),
                     Ok(Event::InitDone) => {
                         seen.count();
                         listed.send_replace(true);
                     }
                     Ok(Event::Apply(pod)) => {
-                        seen.take_in(&pod);
+                        seen.pods.insert(pod.name_any(), pod);
                         seen.count();
                     }
                     Ok(Event::Delete(pod)) => {
-                        seen.serving.remove(&pod.name_any());
+                        seen.pods.remove(&pod.name_any());
                         seen.count();
                     }
                     Err(error) => tracing::warn!("what was ready has a gap: {error}"),
@@ -60,20 +59,22 @@ impl Fewest {
         Ok(Self { seen, task })
     }
 
-    /// So many, so far.
-    pub fn so_far(&self) -> usize {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).fewest.unwrap_or_default()
+    /// The fewest pods of this app that were ready at once, and not being deleted.
+    pub fn ready(&self, app: &str) -> usize {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).fewest.get(app).copied().unwrap_or_default()
     }
 }
 
 impl Seen {
-    fn take_in(&mut self, pod: &Pod) {
-        self.serving.insert(pod.name_any(), is_ready(pod) && pod.metadata.deletion_timestamp.is_none());
-    }
-
     fn count(&mut self) {
-        let now = self.serving.values().filter(|serves| **serves).count();
-        self.fewest = Some(self.fewest.map_or(now, |fewest| fewest.min(now)));
+        let mut now: BTreeMap<_, _> = self.fewest.keys().map(|app| (app.clone(), 0)).collect();
+        for pod in self.pods.values() {
+            let serves = is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
+            *now.entry(pod.labels().get("app").cloned().unwrap_or_default()).or_default() += usize::from(serves);
+        }
+        for (app, ready) in now {
+            self.fewest.entry(app).and_modify(|fewest| *fewest = ready.min(*fewest)).or_insert(ready);
+        }
     }
 }
 

@@ -49,8 +49,6 @@ struct State {
     made: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// The nodes that pods are bound to in turn, and whether each is lost.
     nodes: Mutex<VecDeque<(String, bool)>>,
-    /// The fewest pods that were ready at once, by their label `app`, since [`FakeKubelet::watch_out`].
-    fewest: Mutex<BTreeMap<String, usize>>,
 }
 
 impl FakeKubelet {
@@ -63,7 +61,6 @@ impl FakeKubelet {
             pods: Mutex::default(),
             made: Mutex::default(),
             nodes: Mutex::new(VecDeque::from([("fake".to_owned(), false)])),
-            fewest: Mutex::default(),
         });
         Self { task: tokio::spawn(Arc::clone(&state).run()), state }
     }
@@ -97,16 +94,6 @@ impl FakeKubelet {
     pub fn made(&self, app: &str) -> usize {
         lock(&self.state.made).get(app).map_or(0, BTreeSet::len)
     }
-
-    /// From now on it is noted how few pods are ready at once.
-    pub fn watch_out(&self) {
-        *lock(&self.state.fewest) = self.state.ready();
-    }
-
-    /// The fewest pods with this label `app` that were ready at once, and not being deleted.
-    pub fn fewest(&self, app: &str) -> usize {
-        lock(&self.state.fewest).get(app).copied().unwrap_or_default()
-    }
 }
 
 impl Drop for FakeKubelet {
@@ -132,24 +119,8 @@ impl State {
                 Ok(Event::Init | Event::InitDone) => {}
                 Err(error) => tracing::warn!("the kubelet's watch failed: {error}"),
             }
-            self.note();
             while handling.try_join_next().is_some() {}
         }
-    }
-
-    fn note(&self) {
-        let ready = self.ready();
-        for (app, fewest) in lock(&self.fewest).iter_mut() {
-            *fewest = ready.get(app).copied().unwrap_or_default().min(*fewest);
-        }
-    }
-
-    fn ready(&self) -> BTreeMap<String, usize> {
-        let mut ready = BTreeMap::new();
-        for pod in lock(&self.pods).values().filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none()) {
-            *ready.entry(pod.labels().get("app").cloned().unwrap_or_default()).or_default() += 1;
-        }
-        ready
     }
 
     /// Does what is next for a pod, if anything is; the watch comes back with what that makes of it.

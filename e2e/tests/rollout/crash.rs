@@ -11,9 +11,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use podpolicy_api::RolloutPhase;
-use podpolicy_e2e::Tap;
 use podpolicy_e2e::tap::{Disturbance, Disturbed, Exchange, Outcome};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
+use podpolicy_e2e::{Fewest, Tap};
 
 use crate::scene::{Scene, grace_of, rollout};
 
@@ -88,13 +88,13 @@ struct End {
 }
 
 impl End {
-    async fn of(scene: &Scene) -> anyhow::Result<Self> {
+    async fn of(scene: &Scene, fewest: &Fewest) -> anyhow::Result<Self> {
         let status = scene.complete("standard").await?;
         assert_eq!(rollout(&status).failure, None);
         let mut pods = BTreeMap::new();
         for (name, count) in WORKLOADS {
             let graces = scene.ready(name, count).await?.iter().map(grace_of).collect();
-            pods.insert(name, (graces, scene.kubelet.made(name), scene.kubelet.fewest(name)));
+            pods.insert(name, (graces, scene.kubelet.made(name), fewest.ready(name)));
         }
         let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), scene.name());
         let stamp = |deployment: &Deployment| {
@@ -118,7 +118,7 @@ const WORKLOADS: [(&str, usize); 2] = [("one", 1), ("web", 3)];
 /// before.
 async fn story(strategy: &str, series: Series, number: usize) -> anyhow::Result<Option<End>> {
     let scene = Scene::with("crash", &WORKLOADS).await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     let spec = format!(
         "{{ selector: {{ matchExpressions: [{{ key: app, operator: Exists }}] }}, terminationGracePeriodSeconds: 60, \
            rollout: {{ strategy: {strategy}, minReadySeconds: 1 }} }}"
@@ -142,7 +142,7 @@ async fn story(strategy: &str, series: Series, number: usize) -> anyhow::Result<
     let _next = scene.native().await?;
     scene.complete("standard").await?;
     scene.pass().await?;
-    End::of(&scene).await.map(Some)
+    End::of(&scene, &fewest).await.map(Some)
 }
 
 /// How the story ends for an operator that dies after each write of the series in turn.

@@ -9,12 +9,12 @@ use crate::scene::{Scene, grace, rollout};
 async fn every_pod_is_evicted_once_with_never_more_down_than_allowed() -> anyhow::Result<()> {
     let scene = Scene::with("evict", &[("web", 4), ("small", 2)]).await?;
     let _operator = scene.native().await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     let status = scene.complete("standard").await?;
     assert_eq!(scene.graces().await?, [60; 6]);
     assert_eq!((rollout(&status).updated, rollout(&status).total), (6, 6));
-    assert_eq!((scene.kubelet.fewest("web"), scene.kubelet.fewest("small")), (3, 1));
+    assert_eq!((fewest.ready("web"), fewest.ready("small")), (3, 1));
     let names: Vec<_> = scene.evictions().into_iter().map(|Exchange { name, .. }| name).collect();
     assert_eq!(names.len(), 6, "{names:?}");
     assert!(names[..2].iter().all(|name| name.starts_with("small-")), "the smallest first: {names:?}");

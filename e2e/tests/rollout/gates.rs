@@ -79,13 +79,13 @@ async fn only_replica_is_not_evicted_against_a_disruption_budget_and_a_restart_s
         spec: { minAvailable: 1, selector: { matchLabels: { app: one } } } }";
     objects::apply(&scene.client, scene.name(), budget).await?;
     let _operator = scene.native().await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.stands("standard", "False RolloutBlocked", &["Deployment/one cannot be evicted now"]).await?;
     assert_eq!(scene.evicted(), 0);
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
     scene.complete("standard").await?;
-    assert_eq!((scene.kubelet.fewest("one"), scene.graces().await?), (1, vec![60]));
+    assert_eq!((fewest.ready("one"), scene.graces().await?), (1, vec![60]));
     Ok(())
 }
 
@@ -144,9 +144,9 @@ async fn no_more_pods_are_down_than_the_operator_allows_in_all() -> anyhow::Resu
     let scene = Scene::with("gate-all", &[("web", 4)]).await?;
     let config = Config { admission: AdmissionMode::Native, rollout_max_unavailable: 1, ..Config::default() };
     let _operator = scene.operator_with(config).await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Evict, maxUnavailable: 100%")).await?;
     scene.complete("standard").await?;
-    assert_eq!(scene.kubelet.fewest("web"), 3);
+    assert_eq!(fewest.ready("web"), 3);
     Ok(())
 }

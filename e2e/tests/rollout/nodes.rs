@@ -69,13 +69,13 @@ async fn daemon_set_goes_one_node_at_a_time_by_either_strategy() -> anyhow::Resu
     let _nodes = [StageNode::create(&scene).await?, StageNode::create(&scene).await?, StageNode::create(&scene).await?];
     scene.workload(Kind::DaemonSet, "agent", 3).await?;
     let _operator = scene.native().await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     for (seconds, strategy) in [(60, "Evict"), (50, "Restart")] {
         scene.policy("standard", &grace(seconds, &format!("strategy: {strategy}"))).await?;
         scene.complete("standard").await?;
         assert_eq!(scene.graces().await?, [seconds; 3], "{strategy}");
     }
     assert_eq!((scene.evicted(), scene.stamped().len(), scene.kubelet.made("agent")), (3, 1, 9));
-    assert_eq!(scene.kubelet.fewest("agent"), 2);
+    assert_eq!(fewest.ready("agent"), 2);
     Ok(())
 }

@@ -22,7 +22,7 @@ async fn policy_changed_half_way_goes_on_to_what_it_says_now() -> anyhow::Result
 async fn restart_goes_on_to_what_the_policy_says_now() -> anyhow::Result<()> {
     let scene = Scene::with("restart-change", &[("web", 3)]).await?;
     let _operator = scene.native().await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.hold(60);
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
     scene.held("web", 60, 1).await?;
@@ -40,7 +40,7 @@ async fn restart_goes_on_to_what_the_policy_says_now() -> anyhow::Result<()> {
     scene.complete("standard").await?;
     scene.ready("web", 3).await?;
     assert_eq!((scene.stamped().len(), scene.kubelet.made("web"), scene.graces().await?), (3, 10, vec![40; 3]));
-    assert_eq!(scene.kubelet.fewest("web"), 3, "a Deployment of three surges");
+    assert_eq!(fewest.ready("web"), 3, "a Deployment of three surges");
     Ok(())
 }
 
@@ -75,10 +75,10 @@ async fn two_policies_replace_each_pod_once_for_both() -> anyhow::Result<()> {
         )
         .await?;
     let _operator = scene.native().await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.complete("one").await?;
     scene.complete("two").await?;
-    assert_eq!((scene.evicted(), scene.kubelet.fewest("web")), (3, 2));
+    assert_eq!((scene.evicted(), fewest.ready("web")), (3, 2));
     Ok(())
 }
 

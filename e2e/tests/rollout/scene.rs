@@ -16,7 +16,7 @@ use podpolicy_e2e::policies::verdict;
 use podpolicy_e2e::tap::{Exchange, Outcome};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::workload::{Kind, Workload};
-use podpolicy_e2e::{InProcess, Stage, pods, shared};
+use podpolicy_e2e::{Fewest, InProcess, Stage, pods, shared};
 
 /// A policy that gives all pods a grace period, with a rollout.
 pub fn grace(seconds: i64, rollout: &str) -> String {
@@ -119,6 +119,11 @@ impl Scene {
             verdict(status, "Ready") == wanted && words.iter().all(|word| message.contains(word))
         };
         self.status(policy, &format!("{wanted} with {words:?}"), stands).await
+    }
+
+    /// Notes from now on how few pods are ready at once.
+    pub async fn fewest(&self) -> anyhow::Result<Fewest> {
+        Fewest::of(self.pods.clone()).await
     }
 
     /// Waits for an event of a policy with this reason and these words.

@@ -46,7 +46,7 @@ async fn wrong_probe_stops_and_a_right_one_rolls_through(strategy: &str) -> anyh
     scene.apply(&deployment).await?;
     settled(&scene, REPLICAS, |_| true).await?;
     let before = uids(&scene.pods).await?;
-    let fewest = Fewest::of(scene.pods.clone(), "app=web").await?;
+    let fewest = Fewest::of(scene.pods.clone()).await?;
     let left = async || anyhow::Ok(uids(&scene.pods).await?.intersection(&before).count());
 
     scene.apply(&probed(strategy, "/absent", "Pause")).await?;
@@ -72,6 +72,6 @@ async fn wrong_probe_stops_and_a_right_one_rolls_through(strategy: &str) -> anyh
     complete(&scene).await?;
     let rolled = settled(&scene, REPLICAS, has_probe).await?;
     assert!(rolled.iter().all(|pod| !before.contains(&pod.uid().unwrap_or_default())), "{}", describe(&rolled));
-    assert!(fewest.so_far() >= REPLICAS - MOST_UNAVAILABLE, "there were only {} ready once", fewest.so_far());
+    assert!(fewest.ready("web") >= REPLICAS - MOST_UNAVAILABLE, "there were only {} ready once", fewest.ready("web"));
     scene.end().await
 }
