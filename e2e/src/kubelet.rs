@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Event as KubeEvent, Pod};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
@@ -139,7 +139,9 @@ impl State {
             return Ok(());
         }
         if pod.metadata.deletion_timestamp.is_some() {
-            pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
+            // Never the next one of a StatefulSet, which has the same name.
+            let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
+            pods.delete(&name, &DeleteParams::default().grace_period(0).preconditions(preconditions)).await?;
             return Ok(());
         }
         let script = Arc::clone(&lock(&self.script));

@@ -11,7 +11,7 @@ const REPLICAS: usize = 4;
 
 /// Asks the Service `web`, over a new connection each time, from the first answer until it is told to end. Its last words are how often it has
 /// asked, and how often in vain.
-const ASK: &str = "ask() { wget -q -T 5 -O /dev/null http://$WEB_SERVICE_HOST/; }
+const ASK: &str = "ask() { timeout 5 wget -q -O /dev/null http://$WEB_SERVICE_HOST/; }
 asked=0 failed=0
 trap 'echo $asked $failed >/dev/termination-log; exit 0' TERM
 until ask; do sleep 0.1; done; touch /tmp/up
@@ -30,17 +30,18 @@ async fn no_request_fails_while_pods_are_replaced_that_sleep_before_they_end() -
     // Pods have the hook from their birth: one that came before the policy would end at once.
     scene.apply(&hooked("Evict", 30)).await?;
     complete(&scene).await?;
-    // It ends at once when it is told to, with all connections.
-    let mut server = web(OBEDIENT);
-    server["readinessProbe"] = json!({ "httpGet": { "port": 8080 }, "periodSeconds": 1 });
-    scene.apply(&deployment(REPLICAS, &server)).await?;
-    settled(&scene, REPLICAS, |pod| grace(pod) == Some(30)).await?;
+    // Before the client: kubelet tells it of Services that it knows.
     scene
         .apply(&json!({
             "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
             "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": 8080 }] },
         }))
         .await?;
+    // It ends at once when it is told to, with all connections.
+    let mut server = web(OBEDIENT);
+    server["readinessProbe"] = json!({ "httpGet": { "port": 8080 }, "periodSeconds": 1 });
+    scene.apply(&deployment(REPLICAS, &server)).await?;
+    settled(&scene, REPLICAS, |pod| grace(pod) == Some(30)).await?;
     let mut client = web(ASK);
     client["readinessProbe"] = json!({ "exec": { "command": ["test", "-e", "/tmp/up"] }, "periodSeconds": 1 });
     let mut client = pod("client", &client);
