@@ -1,5 +1,6 @@
 //! Nodes that are lost in the middle of a rollout, and workloads with a pod on each.
 
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
@@ -36,7 +37,7 @@ async fn node_is_lost(prefix: &str, with_first: bool) -> anyhow::Result<()> {
 
     let none_leaves = |pods: &[Pod]| pods.len() == REPLICAS && pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
     let pods = pods::when(&scene.pods, &web.selector(), "none of them leaving", none_leaves).await?;
-    let gone = pods.iter().find(|pod| (node(pod) == node(&first)) == with_first).and_then(node).unwrap();
+    let gone = pods.iter().find(|pod| (node(pod) == node(&first)) == with_first).and_then(node).context("no such node")?;
     scene.kubelet.lose(gone).await?;
     let lost: Vec<_> = pods.iter().filter(|pod| node(pod) == Some(gone)).map(|pod| pod.name_any()).collect();
     scene.release();

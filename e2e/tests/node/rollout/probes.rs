@@ -1,5 +1,6 @@
 //! What a wrong liveness probe costs, and that a right one costs nothing.
 
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use podpolicy_api::PodPolicyStatus;
@@ -51,7 +52,7 @@ async fn wrong_probe_stops_and_a_right_one_rolls_through(strategy: &str) -> anyh
 
     scene.apply(&probed(strategy, "/absent", "Pause")).await?;
     let status = until(&scene, "the rollout to fail", |status| verdict(status, "Stalled") == "True RolloutFailed").await?;
-    let message = &condition(&status, "Ready").unwrap().message;
+    let message = &condition(&status, "Ready").context("there is one")?.message;
     assert!(message.contains("Deployment/web") && message.contains("container web"), "{message}");
     assert!(message.contains("Liveness probe failed: HTTP probe failed with statuscode: 404"), "{message}");
     assert_eq!(left().await?, REPLICAS - MOST_UNAVAILABLE, "no more were replaced");
