@@ -52,12 +52,13 @@ demo *arguments: (_tools "go" "clang") control-plane
     @cargo build --locked -p podpolicy -p podpolicy-e2e --bins
     @e2e/demo.sh {{ arguments }}
 
-# Print how fast decisions and writes are, beside their floors
+# Print how fast decisions and writes are, beside their floors, and how many requests rollouts take, beside the fewest
 bench: (_tools "go" "clang") control-plane
     cargo build --release --locked -p podpolicy
     cargo bench --locked -p podpolicy-engine
     PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench pods
     PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench creation
+    PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench rollout
     cargo bench --locked -p podpolicy-e2e --bench webhook
 
 # Fuzz the compiler with hostile texts for some seconds

@@ -14,7 +14,7 @@ use crate::process::Process;
 use crate::wait::{DEADLINE, Seen, eventually};
 use crate::watchdog::Watchdog;
 
-const CONTROLLERS: [&str; 14] = [
+const CONTROLLERS: [&str; 15] = [
     "clusterrole-aggregation-controller",
     "cronjob-controller",
     "daemonset-controller",
@@ -22,6 +22,7 @@ const CONTROLLERS: [&str; 14] = [
     "disruption-controller",
     "endpointslice-controller",
     "garbage-collector-controller",
+    "horizontal-pod-autoscaler-controller",
     "job-controller",
     "namespace-controller",
     "replicaset-controller",
@@ -48,6 +49,8 @@ impl ControllerManager {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(format!("--controllers={}", CONTROLLERS.join(",")))
             .args(["--leader-elect=false", "--secure-port=0"])
+            // The default, 15 s, would be what tests with autoscalers wait for.
+            .arg("--horizontal-pod-autoscaler-sync-period=1s")
             // The defaults, 20 a second, would be what tests with hundreds of pods wait for.
             .args(["--kube-api-qps=500", "--kube-api-burst=1000"])
             .stdin(Stdio::null())

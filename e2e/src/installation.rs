@@ -61,7 +61,8 @@ impl Installation {
         let lines = format!(
             "images: [{{ name: podpolicy, newName: {name}, newTag: '{tag}' }}]\nlabels: [{{ pairs: {{ {MARK}: 'true' }} }}]\n{more}"
         );
-        let installation = Self { kubectl: cluster.kubectl().clone(), overlay: Overlay::new(&["components/evict"], &lines)? };
+        let installation =
+            Self { kubectl: cluster.kubectl().clone(), overlay: Overlay::new(&["components/evict", "components/restart"], &lines)? };
         installation.kubectl(&["apply", "--server-side", "-k", installation.overlay.path()]).await?;
         installation.rolled_out().await?;
         Ok(installation)

@@ -3,19 +3,20 @@
 //!
 //! Must never touch a pod outside its namespace, or anything of a pod but its node and its status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Event as KubeEvent, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::objects::IMAGE;
+use crate::pods::is_ready;
 
 /// What becomes of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +45,10 @@ struct State {
     script: Mutex<Arc<Script>>,
     /// The pods as they were last seen.
     pods: Mutex<BTreeMap<String, Pod>>,
-    /// The fewest pods that were ready at once, by their label `app`, since [`FakeKubelet::watch_out`].
-    fewest: Mutex<BTreeMap<String, usize>>,
+    /// The pods that there ever were, by their label `app`.
+    made: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// The nodes that pods are bound to in turn, and whether each is lost.
+    nodes: Mutex<VecDeque<(String, bool)>>,
 }
 
 impl FakeKubelet {
@@ -56,7 +59,8 @@ impl FakeKubelet {
             namespace: namespace.to_owned(),
             script: Mutex::new(Arc::new(|_: &Pod| Fate::Ready)),
             pods: Mutex::default(),
-            fewest: Mutex::default(),
+            made: Mutex::default(),
+            nodes: Mutex::new(VecDeque::from([("fake".to_owned(), false)])),
         });
         Self { task: tokio::spawn(Arc::clone(&state).run()), state }
     }
@@ -70,14 +74,25 @@ impl FakeKubelet {
         }
     }
 
-    /// From now on it is noted how few pods are ready at once.
-    pub fn watch_out(&self) {
-        *lock(&self.state.fewest) = self.state.ready();
+    /// From now on pods are bound to these nodes in turn.
+    pub fn nodes(&self, names: &[&str]) {
+        *lock(&self.state.nodes) = names.iter().map(|name| ((*name).to_owned(), false)).collect();
     }
 
-    /// The fewest pods with this label `app` that were ready at once, and not being deleted.
-    pub fn fewest(&self, app: &str) -> usize {
-        lock(&self.state.fewest).get(app).copied().unwrap_or_default()
+    /// Loses a node, as when its machine stops: nothing happens to its pods any more, and the cluster says that they are not ready.
+    pub async fn lose(&self, node: &str) -> anyhow::Result<()> {
+        lock(&self.state.nodes).iter_mut().filter(|(name, _)| name == node).for_each(|(_, is_lost)| *is_lost = true);
+        let pods: Api<Pod> = Api::namespaced(self.state.client.clone(), &self.state.namespace);
+        for pod in pods.list(&ListParams::default().fields(&format!("spec.nodeName={node}"))).await? {
+            let restarts = restarts(&pod).unwrap_or_default();
+            self.state.set(&pods, &pod, &running(false, restarts)).await?;
+        }
+        Ok(())
+    }
+
+    /// How many pods with this label `app` there ever were.
+    pub fn made(&self, app: &str) -> usize {
+        lock(&self.state.made).get(app).map_or(0, BTreeSet::len)
     }
 }
 
@@ -95,6 +110,8 @@ impl State {
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::InitApply(pod) | Event::Apply(pod)) => {
+                    let app = pod.labels().get("app").cloned().unwrap_or_default();
+                    lock(&self.made).entry(app).or_default().extend(pod.uid());
                     lock(&self.pods).insert(pod.name_any(), pod.clone());
                     handling.spawn(Arc::clone(&self).handle(pod));
                 }
@@ -102,24 +119,8 @@ impl State {
                 Ok(Event::Init | Event::InitDone) => {}
                 Err(error) => tracing::warn!("the kubelet's watch failed: {error}"),
             }
-            self.note();
             while handling.try_join_next().is_some() {}
         }
-    }
-
-    fn note(&self) {
-        let ready = self.ready();
-        for (app, fewest) in lock(&self.fewest).iter_mut() {
-            *fewest = ready.get(app).copied().unwrap_or_default().min(*fewest);
-        }
-    }
-
-    fn ready(&self) -> BTreeMap<String, usize> {
-        let mut ready = BTreeMap::new();
-        for pod in lock(&self.pods).values().filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none()) {
-            *ready.entry(pod.labels().get("app").cloned().unwrap_or_default()).or_default() += 1;
-        }
-        ready
     }
 
     /// Does what is next for a pod, if anything is; the watch comes back with what that makes of it.
@@ -133,16 +134,20 @@ impl State {
 
     async fn next(&self, pods: &Api<Pod>, pod: &Pod) -> anyhow::Result<()> {
         let name = pod.name_any();
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        if node.is_some_and(|node| lock(&self.nodes).iter().any(|(name, is_lost)| name == node && *is_lost)) {
+            return Ok(());
+        }
         if pod.metadata.deletion_timestamp.is_some() {
-            pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
+            // Never the next one of a StatefulSet, which has the same name.
+            let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
+            pods.delete(&name, &DeleteParams::default().grace_period(0).preconditions(preconditions)).await?;
             return Ok(());
         }
         let script = Arc::clone(&lock(&self.script));
         let fate = script(pod);
-        let has_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-        let restarts =
-            pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first().map(|status| status.restart_count));
-        match (fate, has_node) {
+        let restarts = restarts(pod);
+        match (fate, node.is_some()) {
             (Fate::Unschedulable(message), _) => {
                 if has_condition(pod, "PodScheduled").is_none() {
                     let condition = json!({ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message });
@@ -150,7 +155,7 @@ impl State {
                 }
             }
             (_, false) => {
-                let target = json!({ "kind": "Node", "name": node(pod).unwrap_or("fake") });
+                let target = json!({ "kind": "Node", "name": own_node(pod).map_or_else(|| self.next_node(), str::to_owned) });
                 let binding: Binding = serde_json::from_value(json!({ "metadata": { "name": name }, "target": target }))?;
                 pods.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding).await?;
             }
@@ -167,6 +172,13 @@ impl State {
             (Fate::Ready | Fate::Killed(_) | Fate::NeverReady(_), true) => {}
         }
         Ok(())
+    }
+
+    /// The node whose turn it is.
+    fn next_node(&self) -> String {
+        let mut nodes = lock(&self.nodes);
+        nodes.rotate_left(1);
+        nodes.iter().find(|(_, is_lost)| !is_lost).map(|(name, _)| name.clone()).unwrap_or_default()
     }
 
     /// Only of the pod that was looked at.
@@ -191,7 +203,7 @@ impl State {
 }
 
 /// The node that the pod of a DaemonSet is for.
-fn node(pod: &Pod) -> Option<&str> {
+fn own_node(pod: &Pod) -> Option<&str> {
     let required =
         pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
     let fields = required.node_selector_terms.iter().flat_map(|term| term.match_fields.iter().flatten());
@@ -199,7 +211,7 @@ fn node(pod: &Pod) -> Option<&str> {
 }
 
 /// A status as a kubelet writes it.
-fn running(is_ready: bool, restarts: u32) -> Value {
+fn running(is_ready: bool, restarts: i32) -> Value {
     let status = if is_ready { "True" } else { "False" };
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status, "lastTransitionTime": now });
@@ -214,8 +226,9 @@ fn running(is_ready: bool, restarts: u32) -> Value {
     })
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    has_condition(pod, "Ready").is_some_and(|status| status == "True")
+/// How often its container was started again; none before it was started.
+fn restarts(pod: &Pod) -> Option<i32> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.first().map(|status| status.restart_count)
 }
 
 /// The status of a condition.

@@ -18,6 +18,12 @@ pub async fn when(pods: &Api<Pod>, selector: &str, what: &str, hold: impl Fn(&[P
     .await
 }
 
+/// Whether a pod serves.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 /// The pods, one on a line, for messages.
 pub fn describe(pods: &[Pod]) -> String {
     let line = |pod: &Pod| {

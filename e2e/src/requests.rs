@@ -52,6 +52,13 @@ pub enum Codes {
     Only(u16),
 }
 
+impl Request {
+    /// Whether it changes something, or would but for `dryRun`.
+    pub fn is_write(&self) -> bool {
+        WRITES.contains(&self.verb.as_str())
+    }
+}
+
 impl Codes {
     fn include(self, code: u16) -> bool {
         match self {
@@ -117,7 +124,7 @@ impl Requests {
 
     /// How many requests there were that change this resource or one of its subresources, whatever came of them.
     pub fn writes(&self, resource: &str) -> u64 {
-        self.matching(|request| request.resource == resource && WRITES.contains(&request.verb.as_str()))
+        self.matching(|request| request.resource == resource && request.is_write())
     }
 
     /// How many requests there were of the kinds that `matches` picks.

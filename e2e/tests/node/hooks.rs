@@ -2,8 +2,7 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context as _, ensure};
-use jiff::Timestamp;
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt as _};
@@ -12,7 +11,7 @@ use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use serde_json::{Value, json};
 
 use crate::manifest::{OBEDIENT, STUBBORN, container, patient, web};
-use crate::scene::{Scene, containers, exit_code, is_ready, restarts_of, state};
+use crate::scene::{Scene, containers, exit_code, is_ready, restarts_of, seconds_to_end};
 
 /// Ready once the script has come so far that it hears a signal.
 fn listening(script: &str) -> Value {
@@ -166,15 +165,4 @@ fn process(scene: &Scene, pod: &Pod) -> anyhow::Result<Option<Process>> {
     let container =
         containers(pod).first().and_then(|container| container.container_id.as_deref()).context("a container that runs has an id")?;
     node.process_of_container(container.trim_start_matches("containerd://")).map(Some)
-}
-
-/// How long the first container took to end, once its pod had been deleted.
-fn seconds_to_end(pod: &Pod) -> anyhow::Result<i64> {
-    let deadline = pod.metadata.deletion_timestamp.as_ref().context("it was deleted")?.0;
-    let grace = pod.metadata.deletion_grace_period_seconds.context("it was deleted")?;
-    let ended = state(pod).and_then(|state| state.terminated.as_ref()?.finished_at.as_ref()).context("it has ended")?.0;
-    let seconds = |time: Timestamp| time.as_second();
-    let took = seconds(ended) - (seconds(deadline) - grace);
-    ensure!(took >= 0, "it ended {took} s after its deletion");
-    Ok(took)
 }

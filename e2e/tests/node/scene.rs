@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Event, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use podpolicy_api::{PodPolicy, PodPolicyStatus};
+pub use podpolicy_e2e::pods::is_ready;
 use podpolicy_e2e::policies::{self, verdict};
 use podpolicy_e2e::wait::{self, DEADLINE, Seen, eventually};
 use podpolicy_e2e::{Cluster, TestNamespace, cluster, installation, objects};
@@ -95,12 +98,27 @@ impl Scene {
 
     /// Deletes the pod, waits until its first container has ended, and returns the pod as it was then.
     pub async fn ended(&self, name: &str) -> anyhow::Result<Pod> {
-        let keep = |finalizers: Value| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
-        self.pods.patch(name, &PatchParams::default(), &keep(json!([KEEP]))).await?;
+        self.keep(name).await?;
         self.pods.delete(name, &DeleteParams::default()).await?;
+        self.end_of(name).await
+    }
+
+    /// Has the pod stay, once it is deleted, until [`Self::end_of`] has looked at it.
+    pub async fn keep(&self, name: &str) -> anyhow::Result<()> {
+        self.set_finalizers(name, json!([KEEP])).await
+    }
+
+    /// Waits until the first container of a pod that is kept has ended, lets the pod go, and returns it as it was then.
+    pub async fn end_of(&self, name: &str) -> anyhow::Result<Pod> {
         let pod = self.pod(name, "to have ended", |pod| exit_code(pod).is_some()).await?;
-        self.pods.patch(name, &PatchParams::default(), &keep(Value::Null)).await?;
+        self.set_finalizers(name, Value::Null).await?;
         Ok(pod)
+    }
+
+    async fn set_finalizers(&self, name: &str, finalizers: Value) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+        self.pods.patch(name, &PatchParams::default(), &patch).await?;
+        Ok(())
     }
 
     /// What kubectl prints in this namespace.
@@ -141,11 +159,6 @@ fn beginning(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Whether a pod serves.
-pub fn is_ready(pod: &Pod) -> bool {
-    condition(pod, "Ready") == "True"
-}
-
 /// How containers stand, those that ran before the others apart.
 pub fn containers(pod: &Pod) -> &[ContainerStatus] {
     pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
@@ -164,6 +177,17 @@ pub fn restarts_of(pod: &Pod, name: &str) -> Option<i32> {
 /// The code with which the first container has ended for good.
 pub fn exit_code(pod: &Pod) -> Option<i32> {
     Some(state(pod)?.terminated.as_ref()?.exit_code)
+}
+
+/// How long the first container took to end, once its pod had been deleted.
+pub fn seconds_to_end(pod: &Pod) -> anyhow::Result<i64> {
+    let deadline = pod.metadata.deletion_timestamp.as_ref().context("it was deleted")?.0;
+    let grace = pod.metadata.deletion_grace_period_seconds.context("it was deleted")?;
+    let ended = state(pod).and_then(|state| state.terminated.as_ref()?.finished_at.as_ref()).context("it has ended")?.0;
+    let seconds = |time: Timestamp| time.as_second();
+    let took = seconds(ended) - (seconds(deadline) - grace);
+    ensure!(took >= 0, "it ended {took} s after its deletion");
+    Ok(took)
 }
 
 /// What the first container does.

@@ -1,61 +1,191 @@
-//! An operator that dies after any of its writes: the next one goes on, and no pod goes twice.
+//! An operator that dies after any one of its writes: the next one goes on, it ends as if nothing had been, and no pod goes twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::Method;
-use podpolicy_e2e::tap::{Disturbance, Exchange};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+use podpolicy_api::RolloutPhase;
+use podpolicy_e2e::tap::{Disturbance, Disturbed, Exchange, Outcome};
+use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
+use podpolicy_e2e::{Fewest, Tap};
 
-use crate::scene::{Scene, grace};
+use crate::scene::{Scene, grace_of, rollout};
 
-/// A write that a rollout relies on.
-fn matters(sent: &Exchange) -> bool {
-    let is_status = sent.writes_status("podpolicies");
-    let is_eviction = sent.subresource == "eviction" && sent.method == Method::POST;
-    is_status || is_eviction || sent.writes("deployments")
+/// How many stories of a series are told at once: each mostly waits.
+const AT_ONCE: usize = 2;
+
+/// What an operator writes falls into series, each in an order of its own; between them the order may differ from run to run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Series {
+    Evictions,
+    Stamps,
+    Statuses,
+    /// What gives new pods their settings, and whatever else there may be.
+    Others,
 }
 
-async fn survives(strategy: &str) -> anyhow::Result<()> {
-    let scene = Scene::with("crash", &[("one", 1), ("web", 3)]).await?;
-    scene.kubelet.watch_out();
-    scene.policy("standard", &grace(60, &format!("strategy: {strategy}"))).await?;
-    let mut deaths = 0;
-    loop {
-        // The first write of the first operator, the second of the second and so on arrives, and it dies before it learns so.
-        let count = AtomicUsize::new(0);
-        let lost = scene.tap.disturb(Disturbance::LoseAnswer, move |sent| matters(sent) && count.fetch_add(1, Ordering::Relaxed) >= deaths);
-        let operator = scene.native().await?;
-        let is_over = tokio::select! {
-            met = lost.met(1) => { met?; false }
-            complete = scene.complete("standard") => { complete?; true }
-        };
-        drop(operator);
-        lost.end();
-        if is_over {
-            break;
+impl Series {
+    const ALL: [Self; 4] = [Self::Evictions, Self::Stamps, Self::Statuses, Self::Others];
+
+    /// Of a write. Events are left out, on which nothing relies, and dry runs, which write nothing.
+    fn of(sent: &Exchange) -> Option<Self> {
+        let is_dry_run = sent.method == Method::POST && sent.writes("pods");
+        if sent.method == Method::GET || sent.resource == "events" || is_dry_run {
+            None
+        } else if sent.subresource == "eviction" {
+            Some(Self::Evictions)
+        } else if sent.writes("deployments") {
+            Some(Self::Stamps)
+        } else if sent.writes_status("podpolicies") {
+            Some(Self::Statuses)
+        } else {
+            Some(Self::Others)
         }
-        deaths += 1;
-        anyhow::ensure!(deaths < 60, "it never ends");
     }
-    let _operator = scene.native().await?;
+}
+
+/// Lets an operator write until so many writes of a series have arrived. It learns nothing of the last, and after it writes nothing.
+struct Gate<'a> {
+    tap: &'a Tap,
+    _rules: [Disturbed; 2],
+}
+
+impl<'a> Gate<'a> {
+    fn after(tap: &'a Tap, series: Series, number: usize) -> Self {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let is_last = move |sent: &Exchange| Series::of(sent) == Some(series) && counted.fetch_add(1, Ordering::Relaxed) + 1 == number;
+        let is_late = move |sent: &Exchange| Series::of(sent).is_some() && count.load(Ordering::Relaxed) >= number;
+        Self { tap, _rules: [tap.disturb(Disturbance::LoseAnswer, is_last), tap.disturb(Disturbance::Hang, is_late)] }
+    }
+
+    fn is_shut(&self) -> bool {
+        self.tap.exchanges().iter().any(|sent| sent.outcome == Outcome::Broken)
+    }
+
+    async fn shut(&self) -> anyhow::Result<()> {
+        eventually("the last write to arrive", DEADLINE, async || Ok(Seen::when(self.is_shut(), ()))).await
+    }
+}
+
+/// What is there when all is over.
+#[derive(Debug, PartialEq)]
+struct End {
+    /// Of the pods of each workload: their grace periods, how many there ever were, and the fewest that were ready.
+    pods: BTreeMap<&'static str, (Vec<Option<i64>>, usize, usize)>,
+    phase: RolloutPhase,
+    updated: (u32, u32),
+    /// Types, with status and reason.
+    conditions: BTreeSet<String>,
+    /// The stamps, without the policy's UID.
+    stamps: BTreeMap<String, Option<String>>,
+}
+
+impl End {
+    async fn of(scene: &Scene, fewest: &Fewest) -> anyhow::Result<Self> {
+        let status = scene.complete("standard").await?;
+        assert_eq!(rollout(&status).failure, None);
+        let mut pods = BTreeMap::new();
+        for (name, count) in WORKLOADS {
+            let graces = scene.ready(name, count).await?.iter().map(grace_of).collect();
+            pods.insert(name, (graces, scene.kubelet.made(name), fewest.ready(name)));
+        }
+        let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), scene.name());
+        let stamp = |deployment: &Deployment| {
+            let template = deployment.spec.as_ref()?.template.metadata.as_ref()?.annotations.as_ref()?;
+            template.get("podpolicy.dev/restarted-for")?.rsplit_once(':').map(|(stamp, _)| stamp.to_owned())
+        };
+        let deployments = deployments.list(&ListParams::default()).await?;
+        Ok(Self {
+            pods,
+            phase: rollout(&status).phase,
+            updated: (rollout(&status).updated, rollout(&status).total),
+            conditions: status.conditions.iter().map(|it| format!("{} {} {}", it.type_, it.status, it.reason)).collect(),
+            stamps: deployments.iter().map(|deployment| (deployment.name_any(), stamp(deployment))).collect(),
+        })
+    }
+}
+
+const WORKLOADS: [(&str, usize); 2] = [("one", 1), ("web", 3)];
+
+/// The story of a rollout whose first operator dies after so many writes of a series. Says how it ends; nothing where the operator was done
+/// before.
+async fn story(strategy: &str, series: Series, number: usize) -> anyhow::Result<Option<End>> {
+    let scene = Scene::with("crash", &WORKLOADS).await?;
+    let fewest = scene.fewest().await?;
+    let spec = format!(
+        "{{ selector: {{ matchExpressions: [{{ key: app, operator: Exists }}] }}, terminationGracePeriodSeconds: 60, \
+           rollout: {{ strategy: {strategy}, minReadySeconds: 1 }} }}"
+    );
+    scene.policy("standard", &spec).await?;
+    let gate = Gate::after(&scene.tap, series, number);
+    let operator = scene.native().await?;
+    tokio::select! {
+        shut = gate.shut() => shut?,
+        complete = scene.complete("standard") => { complete?; }
+    }
+    if gate.is_shut() {
+        drop(operator);
+    } else {
+        operator.stop().await?;
+        if !gate.is_shut() {
+            return Ok(None);
+        }
+    }
+    drop(gate);
+    let _next = scene.native().await?;
     scene.complete("standard").await?;
-    assert_eq!(scene.graces().await?, [60; 4]);
-    assert!(deaths >= 4, "{deaths}");
-    assert!(scene.kubelet.fewest("web") >= 2, "{}", scene.kubelet.fewest("web"));
-    if strategy == "Evict" {
-        // One that was cut off before it left is sent again.
-        let names: BTreeSet<_> = scene.evictions().into_iter().map(|Exchange { name, .. }| name).collect();
-        assert_eq!(names.len(), 4, "{:?}", scene.evictions());
+    scene.pass().await?;
+    End::of(&scene, &fewest).await.map(Some)
+}
+
+/// How the story ends for an operator that dies after each write of the series in turn.
+async fn stories(strategy: &str, series: Series) -> anyhow::Result<Vec<End>> {
+    let told = stream::iter(1..).map(|number| story(strategy, series, number)).buffered(AT_ONCE);
+    let until_it_lives = told.try_take_while(|end| std::future::ready(Ok(end.is_some())));
+    until_it_lives.try_filter_map(|end| std::future::ready(Ok(end))).try_collect().await
+}
+
+/// All of them: how often the operator died in each series.
+async fn survives(strategy: &str, stamp: Option<&str>, fewest: [usize; 2]) -> anyhow::Result<[usize; 4]> {
+    let pods = WORKLOADS.into_iter().zip(fewest).map(|((name, count), fewest)| (name, (vec![Some(60); count], 2 * count, fewest)));
+    let wanted = End {
+        pods: pods.collect(),
+        phase: RolloutPhase::Complete,
+        updated: (4, 4),
+        conditions: ["Accepted True Accepted", "Compliant True AllCompliant", "Conflicted False NoConflict", "Ready True InForce"]
+            .map(str::to_owned)
+            .into(),
+        stamps: WORKLOADS.map(|(name, _)| (name.to_owned(), stamp.map(str::to_owned))).into(),
+    };
+    let ends = try_join_all(Series::ALL.map(|series| stories(strategy, series))).await?;
+    for (series, ends) in Series::ALL.iter().zip(&ends) {
+        for (number, end) in ends.iter().enumerate() {
+            assert_eq!(*end, wanted, "after write {} of {series:?}", number + 1);
+        }
     }
-    Ok(())
+    let deaths: Vec<_> = ends.iter().map(Vec::len).collect();
+    Ok(deaths.try_into().expect("there is one for each series"))
 }
 
 #[tokio::test]
 async fn eviction_survives_a_death_after_each_write() -> anyhow::Result<()> {
-    survives("Evict").await
+    let [evictions, stamps, statuses, others] = survives("Evict", None, [0, 2]).await?;
+    assert_eq!((evictions, stamps), (4, 0));
+    assert!(statuses >= 4 && others >= 2, "{statuses} {others}");
+    Ok(())
 }
 
 #[tokio::test]
 async fn restart_survives_a_death_after_each_write() -> anyhow::Result<()> {
-    survives("Restart").await
+    let [evictions, stamps, statuses, others] = survives("Restart", Some("PodPolicy/standard:1"), [1, 3]).await?;
+    assert_eq!((evictions, stamps), (0, 2));
+    assert!(statuses >= 4 && others >= 2, "{statuses} {others}");
+    Ok(())
 }

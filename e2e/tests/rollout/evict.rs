@@ -9,12 +9,12 @@ use crate::scene::{Scene, grace, rollout};
 async fn every_pod_is_evicted_once_with_never_more_down_than_allowed() -> anyhow::Result<()> {
     let scene = Scene::with("evict", &[("web", 4), ("small", 2)]).await?;
     let _operator = scene.native().await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     let status = scene.complete("standard").await?;
     assert_eq!(scene.graces().await?, [60; 6]);
     assert_eq!((rollout(&status).updated, rollout(&status).total), (6, 6));
-    assert_eq!((scene.kubelet.fewest("web"), scene.kubelet.fewest("small")), (3, 1));
+    assert_eq!((fewest.ready("web"), fewest.ready("small")), (3, 1));
     let names: Vec<_> = scene.evictions().into_iter().map(|Exchange { name, .. }| name).collect();
     assert_eq!(names.len(), 6, "{names:?}");
     assert!(names[..2].iter().all(|name| name.starts_with("small-")), "the smallest first: {names:?}");
@@ -45,57 +45,5 @@ async fn bare_pods_and_pods_of_jobs_are_reported_and_left_alone() -> anyhow::Res
     assert!(rollout(&status).message.as_ref().is_some_and(|message| message.contains("such as bare")), "{status:?}");
     assert_eq!((rollout(&status).updated, rollout(&status).total), (1, 2));
     assert_eq!(scene.evicted(), 1);
-    Ok(())
-}
-
-#[tokio::test]
-async fn policy_changed_half_way_goes_on_to_what_it_says_now() -> anyhow::Result<()> {
-    let scene = Scene::with("evict-change", &[("web", 4)]).await?;
-    let _operator = scene.native().await?;
-    scene.policy("standard", &grace(60, "strategy: Evict")).await?;
-    scene.status("standard", "one pod updated", |status| status.rollout.as_ref().is_some_and(|rollout| rollout.updated >= 1)).await?;
-    // The same settings: no pod twice.
-    scene.policy("standard", &grace(60, "strategy: Evict, maxUnavailable: 2")).await?;
-    scene.complete("standard").await?;
-    assert_eq!((scene.evicted(), scene.graces().await?), (4, vec![60; 4]));
-    scene.policy("standard", &grace(50, "strategy: Evict, maxUnavailable: 2")).await?;
-    scene.complete("standard").await?;
-    assert_eq!((scene.evicted(), scene.graces().await?), (8, vec![50; 4]));
-    Ok(())
-}
-
-#[tokio::test]
-async fn two_policies_replace_each_pod_once_for_both() -> anyhow::Result<()> {
-    let scene = Scene::with("evict-two", &[("web", 3)]).await?;
-    scene.policy("one", &grace(60, "strategy: Evict")).await?;
-    scene
-        .policy(
-            "two",
-            "{ selector: {}, containers: [{ readinessProbe: { httpGet: { path: /, port: 80 } } }],
-               rollout: { strategy: Evict, minReadySeconds: 1, progressDeadlineSeconds: 5 } }",
-        )
-        .await?;
-    let _operator = scene.native().await?;
-    scene.kubelet.watch_out();
-    scene.complete("one").await?;
-    scene.complete("two").await?;
-    assert_eq!((scene.evicted(), scene.kubelet.fewest("web")), (3, 2));
-    Ok(())
-}
-
-#[tokio::test]
-async fn workload_that_is_scaled_meanwhile_is_finished_as_it_is_then() -> anyhow::Result<()> {
-    let scene = Scene::with("evict-scale", &[("web", 3)]).await?;
-    let _operator = scene.native().await?;
-    scene.policy("standard", &grace(60, "strategy: Evict")).await?;
-    scene.status("standard", "one pod updated", |status| status.rollout.as_ref().is_some_and(|rollout| rollout.updated >= 1)).await?;
-    scene.kubectl(&["scale", "deployment/web", "--replicas=5"]).await?;
-    scene.ready("web", 5).await?;
-    scene.complete("standard").await?;
-    scene.kubectl(&["scale", "deployment/web", "--replicas=2"]).await?;
-    scene.ready("web", 2).await?;
-    scene.policy("standard", &grace(50, "strategy: Evict")).await?;
-    scene.complete("standard").await?;
-    assert_eq!(scene.graces().await?, [50; 2]);
     Ok(())
 }

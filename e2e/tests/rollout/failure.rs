@@ -15,13 +15,18 @@ async fn wrong_liveness_probe_costs_one_pod_and_is_named() -> anyhow::Result<()>
         if has_probe(pod) { Fate::Killed(message.to_owned()) } else { Fate::Ready }
     });
     let operator = scene.native().await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.policy("standard", &liveness("/wrong", "strategy: Evict, maxUnavailable: 50%")).await?;
     let words = ["PodPolicy", "standard", "Deployment/web", "container web", "Liveness probe failed", "statuscode: 404"];
     let status = scene.stands("standard", "False RolloutFailed", &words).await?;
     let failure = rollout(&status).failure.as_ref().unwrap();
-    assert_eq!((failure.container.as_deref(), scene.evicted(), scene.kubelet.fewest("web")), (Some("web"), 1, 5));
-    assert_eq!(podpolicy_e2e::policies::verdict(&status, "Stalled"), "True RolloutFailed");
+    assert_eq!((failure.container.as_deref(), scene.evicted(), fewest.ready("web")), (Some("web"), 1, 5));
+    assert_eq!(verdict(&status, "Stalled"), "True RolloutFailed");
+    scene.told("RolloutFailed", &words).await?;
+    let counted = operator.metrics.to_text();
+    for line in ["podpolicy_rollout_failures_total 1\n", "podpolicy_rollout_evictions_total{result=\"ok\"} 1\n"] {
+        assert!(counted.contains(line), "{line} is not in\n{counted}");
+    }
     // Nor after a restart of the operator.
     operator.stop().await?;
     let _operator = scene.native().await?;
@@ -44,7 +49,7 @@ async fn pod_that_is_not_ready_in_time_stops_the_rollout() -> anyhow::Result<()>
         if is_old { Fate::Ready } else { Fate::NeverReady("Readiness probe failed: connection refused".to_owned()) }
     });
     let _operator = scene.native().await?;
-    scene.policy("standard", &grace(60, "strategy: Evict")).await?;
+    scene.policy("standard", &grace(60, "strategy: Evict, progressDeadlineSeconds: 5")).await?;
     scene.stands("standard", "False RolloutFailed", &["was not ready within 5 s", "connection refused"]).await?;
     assert_eq!(scene.evicted(), 1);
     Ok(())
@@ -69,7 +74,7 @@ async fn revert_brings_the_workload_back(prefix: &str, admission: AdmissionMode,
     let scene = Scene::with(prefix, &[("web", 6)]).await?;
     scene.kubelet.script(|pod| if has_probe(pod) { Fate::Killed("Liveness probe failed: 404".to_owned()) } else { Fate::Ready });
     let operator = scene.operator_with(scene.config(admission)?).await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.policy("standard", &liveness("/wrong", &format!("strategy: {strategy}, onFailure: Revert"))).await?;
     scene.stands("standard", "False RolloutFailed", &["Liveness probe failed: 404", "is exempt from the policy"]).await?;
     let is_stalled = |status: &PodPolicyStatus| verdict(status, "Stalled") == "True RolloutFailed";
@@ -78,7 +83,7 @@ async fn revert_brings_the_workload_back(prefix: &str, admission: AdmissionMode,
     assert!(!pods.iter().any(has_probe), "{}", podpolicy_e2e::pods::describe(&pods));
     // A Deployment that rolls by itself takes a pod that was ready once for a good one.
     if strategy == "Evict" {
-        assert_eq!((scene.evicted(), scene.kubelet.fewest("web")), (2, 5));
+        assert_eq!((scene.evicted(), fewest.ready("web")), (2, 5));
     }
     // The exemption outlives the operator.
     operator.stop().await?;

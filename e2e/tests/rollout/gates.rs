@@ -58,13 +58,34 @@ async fn disruption_budget_blocks_its_workload_and_no_other() -> anyhow::Result<
         spec: { minAvailable: 100%, selector: { matchLabels: { app: held } } } }";
     objects::apply(&scene.client, scene.name(), budget).await?;
     let before = scene.uids("held").await?;
-    let _operator = scene.native().await?;
+    let operator = scene.native().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     let status = scene.stands("standard", "False RolloutBlocked", &["3 of 5", "Deployment/held cannot be evicted now"]).await?;
     assert_eq!((scene.evicted(), scene.uids("held").await?), (3, before), "{status:?}");
+    scene.told("RolloutBlocked", &["Deployment/held cannot be evicted now"]).await?;
+    let counted = operator.metrics.to_text();
+    let blocked = counted.lines().find_map(|line| line.strip_prefix("podpolicy_rollout_evictions_total{result=\"blocked\"} "));
+    assert!(blocked.is_some_and(|count| count != "0"), "{counted}");
     scene.kubectl(&["delete", "poddisruptionbudget", "held"]).await?;
     scene.complete("standard").await?;
     assert_eq!(scene.evicted(), 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_replica_is_not_evicted_against_a_disruption_budget_and_a_restart_surges() -> anyhow::Result<()> {
+    let scene = Scene::with("gate-single", &[("one", 1)]).await?;
+    let budget = "{ apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: { name: one },
+        spec: { minAvailable: 1, selector: { matchLabels: { app: one } } } }";
+    objects::apply(&scene.client, scene.name(), budget).await?;
+    let _operator = scene.native().await?;
+    let fewest = scene.fewest().await?;
+    scene.policy("standard", &grace(60, "strategy: Evict")).await?;
+    scene.stands("standard", "False RolloutBlocked", &["Deployment/one cannot be evicted now"]).await?;
+    assert_eq!(scene.evicted(), 0);
+    scene.policy("standard", &grace(60, "strategy: Restart")).await?;
+    scene.complete("standard").await?;
+    assert_eq!((fewest.ready("one"), scene.graces().await?), (1, vec![60]));
     Ok(())
 }
 
@@ -123,9 +144,9 @@ async fn no_more_pods_are_down_than_the_operator_allows_in_all() -> anyhow::Resu
     let scene = Scene::with("gate-all", &[("web", 4)]).await?;
     let config = Config { admission: AdmissionMode::Native, rollout_max_unavailable: 1, ..Config::default() };
     let _operator = scene.operator_with(config).await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Evict, maxUnavailable: 100%")).await?;
     scene.complete("standard").await?;
-    assert_eq!(scene.kubelet.fewest("web"), 3);
+    assert_eq!(fewest.ready("web"), 3);
     Ok(())
 }

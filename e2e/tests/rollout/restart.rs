@@ -1,10 +1,14 @@
 //! The workload's own rolling update replaces the pods.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
-use podpolicy_e2e::workload::{Kind, StageNode};
+use kube::{Api, ResourceExt as _};
+use podpolicy_api::PodPolicyStatus;
+use podpolicy_e2e::objects;
+use podpolicy_e2e::pods::describe;
+use podpolicy_e2e::workload::{Kind, StageNode, Workload};
+use serde_json::json;
 
-use crate::scene::{Scene, grace};
+use crate::scene::{Scene, grace, grace_of, rollout};
 
 #[tokio::test]
 async fn workloads_are_restarted_once_one_after_the_other() -> anyhow::Result<()> {
@@ -13,20 +17,48 @@ async fn workloads_are_restarted_once_one_after_the_other() -> anyhow::Result<()
     scene.workload(Kind::StatefulSet, "db", 2).await?;
     scene.workload(Kind::DaemonSet, "agent", 1).await?;
     let _operator = scene.native().await?;
-    scene.kubelet.watch_out();
+    let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
     scene.complete("standard").await?;
     assert_eq!(scene.graces().await?, [60; 7]);
-    assert_eq!(scene.kubelet.fewest("one"), 1, "one replica surges");
+    assert_eq!(fewest.ready("one"), 1, "one replica surges");
     assert_eq!(scene.evictions().len(), 0);
-    let patches: Vec<_> = scene.tap.exchanges().into_iter().filter(|sent| sent.writes("deployments")).map(|sent| sent.name).collect();
-    assert_eq!(patches, ["one", "web"]);
+    // The smallest first, then by name.
+    assert_eq!(scene.stamped(), ["agent", "one", "db", "web"]);
     let api: Api<Deployment> = Api::namespaced(scene.client.clone(), scene.name());
     let template = api.get("web").await?.spec.unwrap().template.metadata.unwrap().annotations.unwrap();
     assert!(template["podpolicy.dev/restarted-for"].starts_with("PodPolicy/standard:1:"), "{template:?}");
     scene.pass().await?;
-    let stamps = scene.tap.exchanges().iter().filter(|sent| sent.writes("deployments")).count();
-    assert_eq!(stamps, 2, "nothing is left to do");
+    assert_eq!(scene.stamped().len(), 4, "nothing is left to do");
+    Ok(())
+}
+
+#[tokio::test]
+async fn partition_of_a_stateful_set_keeps_its_pods() -> anyhow::Result<()> {
+    let scene = Scene::set("restart-partition").await?;
+    let workload = Workload { pods: 3, ..Workload::new(Kind::StatefulSet, "db") };
+    let mut manifest = workload.manifest(scene.name());
+    manifest["spec"]["podManagementPolicy"] = "OrderedReady".into();
+    manifest["spec"]["updateStrategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 1 } });
+    objects::apply(&scene.client, scene.name(), &manifest.to_string()).await?;
+    let kept = scene.ready("db", 3).await?.remove(0);
+    let _operator = scene.native().await?;
+    let fewest = scene.fewest().await?;
+    scene.policy("standard", &grace(60, "strategy: Restart")).await?;
+    let status = scene.complete("standard").await?;
+    assert_eq!((rollout(&status).updated, rollout(&status).total, scene.kubelet.made("db")), (2, 3, 5));
+    let pods = scene.ready("db", 3).await?;
+    assert_eq!(pods.iter().map(grace_of).collect::<Vec<_>>(), [Some(30), Some(60), Some(60)], "{}", describe(&pods));
+    assert_eq!((kept.name_any().as_str(), pods[0].uid()), ("db-0", kept.uid()));
+    assert_eq!((scene.stamped().len(), fewest.ready("db")), (1, 2));
+
+    // Who lowers the partition has the controller replace the rest, without another stamp.
+    manifest["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = 0.into();
+    objects::apply(&scene.client, scene.name(), &manifest.to_string()).await?;
+    let all = |status: &PodPolicyStatus| status.rollout.as_ref().is_some_and(|rollout| rollout.updated == 3);
+    scene.status("standard", "three pods updated", all).await?;
+    scene.complete("standard").await?;
+    assert_eq!((scene.stamped().len(), scene.kubelet.made("db"), fewest.ready("db")), (1, 6, 2));
     Ok(())
 }
 

@@ -259,7 +259,8 @@ impl<'a> Planner<'a> {
         }
         // What is under way goes first, then what a change of the policy has to mend, then the smallest.
         work.sort_by_key(|workload| {
-            (!scene.has_touched(workload), !workload.pods.iter().any(|pod| is_broken_by(index, pod)), workload.replicas, &workload.id)
+            let WorkloadId { kind, key } = &workload.id;
+            (!scene.has_touched(workload), !workload.pods.iter().any(|pod| is_broken_by(index, pod)), workload.replicas, key, kind)
         });
         let mut skipped = Vec::new();
         for workload in work {

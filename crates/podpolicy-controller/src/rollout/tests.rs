@@ -170,6 +170,28 @@ fn revert_gives_a_failed_workload_back_what_it_had_and_tries_it_again_with_anoth
     }
 }
 
+#[test]
+fn failed_pods_are_taken_back_one_at_a_time_and_then_those_that_work() {
+    let mut cluster = Cluster::new(&[("web", 6)], 3);
+    cluster.policy.on_failure = podpolicy_api::FailureAction::Revert;
+    // The first one works, those after it do not.
+    cluster.run_for(30);
+    cluster.fate = Fate::NeverReady;
+    while !matches!(cluster.stand(), Stand::Reverting(_)) {
+        cluster.run_for(1);
+    }
+    assert_eq!(cluster.evicted(), ["web-0", "web-1", "web-2", "web-3"]);
+    let mut most = 0;
+    while matches!(cluster.stand(), Stand::Reverting(_)) {
+        cluster.run_for(1);
+        most = cluster.coming_without_settings("web").max(most);
+    }
+    assert_eq!(most, 1, "the next goes when one has come back");
+    assert_eq!(cluster.evicted()[4..], ["web-7", "web-8", "web-9", "web-6"], "the one that works goes last");
+    assert!(matches!(cluster.stand(), Stand::Failed(_)), "{:?}", cluster.stand());
+    assert_eq!(cluster.down("web"), 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 

@@ -160,6 +160,12 @@ impl Cluster {
         usize::try_from(deployment.replicas).unwrap() - ready
     }
 
+    /// How many pods of the workload are to be made, or have come without the settings and are not ready yet.
+    pub(super) fn coming_without_settings(&self, workload: &str) -> usize {
+        let deployment = &self.workloads[workload];
+        deployment.due.len() + deployment.pods.iter().filter(|pod| pod.settings == 0 && !pod.view.is_ready).count()
+    }
+
     pub(super) fn most_down_before_proof(&self) -> u32 {
         self.most_down_before_proof
     }
