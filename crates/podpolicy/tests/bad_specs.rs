@@ -43,7 +43,7 @@ fn good_specs_and_samples_are_accepted() {
 fn every_command_refuses_what_the_api_server_does() {
     let mistaken = POLICY.to_owned() + "  containers: [{livenessProbe: {httpGet: {port: 80}, successThreshold: 3}}]\n";
     let folder = Folder::with(&[("p.yaml", &mistaken), ("a.yaml", POD)]);
-    let told = "p.yaml:8:55: ClusterPodPolicy standard: spec.containers[0].livenessProbe.successThreshold: must be 1";
+    let told = "p.yaml:8:54: ClusterPodPolicy standard: spec.containers[0].livenessProbe.successThreshold: must be 1";
     for command in ["render -p p.yaml a.yaml", "diff p.yaml a.yaml", "compile -p p.yaml", "explain -f a.yaml --policy p.yaml"] {
         folder.run(command, "").has(2, "").tells(told);
     }
@@ -81,7 +81,7 @@ metadata: {name: second}
         "5:3: PodPolicy Bad_Name: spec.priority: should be less than or equal to 1000, not 2000",
         "6:12: PodPolicy Bad_Name: spec.labels[a]: a label value is empty, or",
         "6:27: PodPolicy Bad_Name: spec.labels[b]: must be of type string, not 5; put it in quotes",
-        "8:12: PodPolicy Bad_Name: spec.containers[0].names[0]: a glob over container names",
+        "8:13: PodPolicy Bad_Name: spec.containers[0].names[0]: a glob over container names",
         "9:5: PodPolicy Bad_Name: spec.containers[0].livenessProbe: an empty probe says nothing",
         "10:3: PodPolicy Bad_Name: spec.unknown: unknown field",
         "12:1: PodPolicy second: spec: Required value",
@@ -100,7 +100,7 @@ fn nulls_say_nothing() {
     folder.write("p.yaml", POLICY.replace("{team: shop}", "null"));
     folder.run("render -p p.yaml a.yaml", "").has(0, &folder::RENDERED.replace("  labels:\n    team: shop\n", ""));
     folder.write("p.yaml", POLICY.replace("selector: {}", "selector: null"));
-    folder.run("render -p p.yaml a.yaml", "").has(2, "").tells("p.yaml:4:1: ClusterPodPolicy standard: spec.selector: Required value");
+    folder.run("render -p p.yaml a.yaml", "").has(2, "").tells("p.yaml:5:3: ClusterPodPolicy standard: spec.selector: Required value");
 }
 
 #[test]

@@ -19,12 +19,13 @@ pub(super) fn stored(schema: &JSONSchemaProps, value: &Value) -> Value {
 fn stored_fields(schema: &JSONSchemaProps, fields: &Map<String, Value>) -> Map<String, Value> {
     let mut kept = Map::new();
     for (name, value) in fields {
-        match (schema.properties.as_ref().and_then(|known| known.get(name)), &schema.additional_properties) {
-            (Some(_), _) | (None, Some(_)) if value.is_null() => {}
-            (Some(schema), _) => drop(kept.insert(name.clone(), stored(schema, value))),
-            (None, Some(JSONSchemaPropsOrBool::Schema(schema))) => drop(kept.insert(name.clone(), stored(schema, value))),
-            (None, _) => drop(kept.insert(name.clone(), value.clone())),
-        }
+        let value = match (schema.properties.as_ref().and_then(|known| known.get(name)), &schema.additional_properties) {
+            (Some(_), _) | (None, Some(_)) if value.is_null() => continue,
+            (Some(schema), _) => stored(schema, value),
+            (None, Some(JSONSchemaPropsOrBool::Schema(schema))) => stored(schema, value),
+            (None, _) => value.clone(),
+        };
+        kept.insert(name.clone(), value);
     }
     for (name, property) in schema.properties.iter().flatten() {
         if let Some(default) = property.default.as_ref().filter(|_| !kept.contains_key(name)) {
