@@ -17,6 +17,7 @@ mod status;
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use files::mistake::{Mistake, Mistakes};
 
 /// What scripts go by.
 const EXIT_CODES: &str = "Exit codes: 0 fine, or no difference or finding; 1 differences or findings; 2 an error, which stderr explains";
@@ -100,8 +101,12 @@ fn fine(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 /// credentials.
 #[allow(clippy::print_stderr, reason = "errors of a command line go to stderr")]
 fn report(error: &anyhow::Error) {
-    if let Some(mistake) = error.downcast_ref::<files::mistake::Mistake>() {
+    if let Some(mistake) = error.downcast_ref::<Mistake>() {
         output::error(&mistake.to_string());
+        return;
+    }
+    if let Some(Mistakes(mistakes)) = error.downcast_ref() {
+        mistakes.iter().for_each(|mistake| output::error(&mistake.to_string()));
         return;
     }
     let mut text = String::new();

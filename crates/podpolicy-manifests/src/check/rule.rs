@@ -61,7 +61,7 @@ pub(super) const INVALID_MANIFEST: Rule = Rule {
 pub(super) const INVALID_POLICY: Rule = Rule {
     id: "invalid-policy",
     severity: Severity::Error,
-    summary: "a policy has a field that is unknown, missing, or out of bounds",
+    summary: "a policy has a field that is unknown, missing or out of bounds, or breaks a rule of its definition",
     why: "The API server refuses the policy. Here it is left out, so that its pods are looked at without it.",
     remedy: "Correct the field that the message names.",
 };

@@ -6,7 +6,11 @@ use anyhow::{Result, ensure};
 use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
 use podpolicy_manifests::subjects;
 
-use super::{Inputs, Options, mistake::Mistake, read};
+use super::{
+    Inputs, Options,
+    mistake::{self, Mistake},
+    read,
+};
 use crate::explain::{Described, Explained};
 
 /// The namespace of objects that name none, if not told otherwise.
@@ -22,9 +26,7 @@ pub(crate) fn find(files: Vec<PathBuf>, policies: Vec<PathBuf>, namespace: Optio
     };
     let inputs = Inputs { options, paths: files };
     let read::Reading { files, mistakes } = read::read(&inputs.paths)?;
-    if let Some(mistake) = mistakes.into_iter().next() {
-        return Err(mistake.into());
-    }
+    mistake::none(mistakes)?;
     let program = inputs.program(&files)?;
     let (mut explained, mut passed_over) = (Vec::new(), Vec::new());
     for file in &files {

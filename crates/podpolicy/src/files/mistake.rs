@@ -32,7 +32,25 @@ impl Mistake {
     }
 }
 
+/// All mistakes of some files.
+#[derive(Debug)]
+pub(crate) struct Mistakes(pub(crate) Vec<Mistake>);
+
+/// Fails where there are mistakes.
+pub(crate) fn none(mistakes: Vec<Mistake>) -> anyhow::Result<()> {
+    if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes).into()) }
+}
+
 impl std::error::Error for Mistake {}
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told: Vec<_> = self.0.iter().map(Mistake::to_string).collect();
+        f.write_str(&told.join("\n"))
+    }
+}
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

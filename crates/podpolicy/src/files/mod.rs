@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod mistake;
+mod nothing;
 pub(crate) mod policies;
 mod read;
 pub(crate) mod render;
@@ -73,6 +74,9 @@ impl Inputs {
         for mistake in &mistakes {
             output::error(&mistake.to_string());
         }
+        if mistakes.is_empty() {
+            nothing::warn(&self.paths, &files);
+        }
         let program = self.program(&files)?;
         let rendered = in_parallel(&files, |file| podpolicy_manifests::render(&file.manifest, &program, &self.options.namespace));
         for (file, rendered) in files.iter().zip(&rendered) {
@@ -90,15 +94,16 @@ impl Inputs {
     fn program(&self, files: &[Loaded]) -> Result<Program> {
         let Options { policies: paths, namespace, .. } = &self.options;
         let mut policies = PolicyFiles::default();
-        policies.read(paths, namespace)?;
+        let mut mistakes = policies.read(paths, namespace)?;
         let mut facts = Facts::default();
         for file in files {
             // Policies are often named by -p and among the PATHs as well.
             if !file.path.as_ref().is_some_and(|path| policies.paths.contains(path)) {
-                policies.add(&file.name, &file.manifest, namespace)?;
+                mistakes.extend(policies.add(&file.name, &file.manifest, namespace));
             }
             gather(&mut facts, &file.manifest, namespace);
         }
+        mistake::none(mistakes)?;
         self.options.program(policies, facts)
     }
 }

@@ -12,7 +12,10 @@ use podpolicy_manifests::{Document, Manifest, Object, Position, Step, objects};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{mistake::Mistake, read};
+use super::{
+    mistake::{self, Mistake},
+    nothing, read,
+};
 use crate::schema::{self, Wrong};
 
 /// What files hold.
@@ -30,7 +33,7 @@ pub(crate) struct PolicyFiles {
 /// Reads files and folders, `-` for stdin. PodPolicies that name no namespace are in `namespace`.
 pub(crate) fn read(paths: &[PathBuf], namespace: &str) -> Result<PolicyFiles> {
     let mut found = PolicyFiles::default();
-    found.read(paths, namespace)?;
+    mistake::none(found.read(paths, namespace)?)?;
     ensure!(!found.policies.is_empty(), "the files hold no PodPolicy and no ClusterPodPolicy");
     Ok(found)
 }
@@ -52,27 +55,27 @@ pub(crate) fn unknown_labels(choosy: &Policy, namespace: &str) -> String {
 }
 
 impl PolicyFiles {
-    /// Reads policies from files and folders.
-    pub(crate) fn read(&mut self, paths: &[PathBuf], namespace: &str) -> Result<()> {
-        let read::Reading { files, mistakes } = read::read(paths)?;
-        if let Some(mistake) = mistakes.into_iter().next() {
-            return Err(mistake.into());
+    /// Reads policies from files and folders, and returns the mistakes in them.
+    pub(crate) fn read(&mut self, paths: &[PathBuf], namespace: &str) -> Result<Vec<Mistake>> {
+        let read::Reading { files, mut mistakes } = read::read(paths)?;
+        if mistakes.is_empty() {
+            nothing::warn(paths, &files);
         }
         for file in files {
-            self.add(&file.name, &file.manifest, namespace)?;
+            mistakes.extend(self.add(&file.name, &file.manifest, namespace));
             self.paths.extend(file.path);
         }
-        Ok(())
+        Ok(mistakes)
     }
 
-    /// Takes in the policies and namespaces of a file.
-    pub(crate) fn add(&mut self, file: &str, manifest: &Manifest, namespace: &str) -> Result<()> {
+    /// Takes in the policies and namespaces of a file, and returns the mistakes in it.
+    pub(crate) fn add(&mut self, file: &str, manifest: &Manifest, namespace: &str) -> Vec<Mistake> {
         // Documents that hold no policy may have mistakes of their own, which are told of where they matter.
-        let unreadable = manifest.documents().iter().find_map(|document| manifest.value(document).err());
-        if let Some(problem) = unreadable.filter(|_| manifest.text().contains(GROUP)) {
-            return Err(Mistake::at(file, problem.position, problem.message).into());
-        }
-        self.take_in(file, manifest, namespace).into_iter().next().map_or(Ok(()), |mistake| Err(mistake.into()))
+        let problems = manifest.documents().iter().filter_map(|document| manifest.value(document).err());
+        let unreadable = problems.filter(|_| manifest.text().contains(GROUP));
+        let mut mistakes: Vec<_> = unreadable.map(|problem| Mistake::at(file, problem.position, problem.message)).collect();
+        mistakes.extend(self.take_in(file, manifest, namespace));
+        mistakes
     }
 
     /// Takes in the policies and namespaces of a file that have no mistakes, and returns the mistakes of the others.
@@ -82,26 +85,27 @@ impl PolicyFiles {
             let Ok(value) = manifest.value(document) else { continue };
             for object in objects(&value) {
                 if let Err(wrong) = self.add_object(&object, namespace) {
-                    mistakes.push(located(file, manifest, document, &object, &wrong));
+                    let mut found: Vec<_> = wrong.iter().map(|wrong| located(file, manifest, document, &object, wrong)).collect();
+                    found.sort_by_key(|mistake| mistake.position);
+                    mistakes.extend(found);
                 }
             }
         }
         mistakes
     }
 
-    fn add_object(&mut self, object: &Object<'_>, namespace: &str) -> Result<(), Wrong> {
+    fn add_object(&mut self, object: &Object<'_>, namespace: &str) -> Result<(), Vec<Wrong>> {
         match (object.api_version, object.kind) {
-            (version, kind @ ("PodPolicy" | "ClusterPodPolicy")) if version.split('/').next() == Some(GROUP) => {
-                schema::check(kind, version, object.value)?;
-                let policy = policy(kind, object.value, namespace)?;
+            (version, kind) if version.split('/').next() == Some(GROUP) => {
+                let policy = policy(kind, schema::check(kind, version, object.value)?, namespace)?;
                 if !self.seen.insert(policy.id().clone()) {
-                    return Err(Wrong::field("metadata.name", format!("{} is there twice; remove one", policy.id())));
+                    return Err(vec![Wrong::field("metadata.name", format!("{} is there twice; remove one", policy.id()))]);
                 }
                 self.policies.push(policy);
             }
             ("v1", "Namespace") => {
                 if object.name.is_empty() {
-                    return Err(Wrong::field("metadata.name", "a name is required"));
+                    return Err(vec![Wrong::field("metadata.name", "a name is required")]);
                 }
                 let labels = object.value["metadata"]["labels"].as_object().into_iter().flatten();
                 let mut labels: BTreeMap<_, _> =
@@ -118,13 +122,13 @@ impl PolicyFiles {
 
 /// The mistake with its place in the file. Policies hold no credentials, so the line is shown.
 fn located(file: &str, manifest: &Manifest, document: &Document, object: &Object<'_>, wrong: &Wrong) -> Mistake {
-    let path: Vec<Step> = object.path.iter().cloned().chain(wrong.path()).collect();
+    let path: Vec<Step> = object.path.iter().chain(wrong.path()).cloned().collect();
     let position = Position::of(manifest.text(), manifest.offset(document, &path));
     let title = if object.name.is_empty() { object.kind.to_owned() } else { format!("{} {}", object.kind, object.name) };
     Mistake::at(file, position, format!("{title}: {wrong}")).with_line(manifest.text())
 }
 
-fn policy(kind: &str, document: &Value, namespace: &str) -> Result<Policy, Wrong> {
+fn policy(kind: &str, document: Value, namespace: &str) -> Result<Policy, Vec<Wrong>> {
     let policy = if kind == "PodPolicy" {
         let mut policy: PodPolicy = parsed(document)?;
         policy.metadata.namespace.get_or_insert_with(|| namespace.to_owned());
@@ -132,17 +136,12 @@ fn policy(kind: &str, document: &Value, namespace: &str) -> Result<Policy, Wrong
     } else {
         Policy::from_cluster(&parsed::<ClusterPodPolicy>(document)?)
     };
-    if let [problem, ..] = policy.problems() {
-        return Err(Wrong::of(problem));
-    }
-    if policy.id().name.is_empty() {
-        return Err(Wrong::field("metadata.name", "a name is required"));
-    }
-    Ok(policy)
+    let problems: Vec<_> = policy.problems().iter().map(|problem| Wrong::of(problem)).collect();
+    if problems.is_empty() { Ok(policy) } else { Err(problems) }
 }
 
-fn parsed<K: DeserializeOwned>(document: &Value) -> Result<K, Wrong> {
-    serde_json::from_value(document.clone()).map_err(|error| Wrong::field("", error.to_string()))
+fn parsed<K: DeserializeOwned>(document: Value) -> Result<K, Vec<Wrong>> {
+    serde_json::from_value(document).map_err(|error| vec![Wrong::field("", error.to_string())])
 }
 
 #[cfg(test)]
@@ -151,7 +150,7 @@ mod tests {
 
     fn read_text(text: &str) -> Result<PolicyFiles> {
         let mut files = PolicyFiles::default();
-        files.add("a.yaml", &Manifest::parse(text.to_owned()).unwrap(), "shop").map(|()| files)
+        mistake::none(files.add("a.yaml", &Manifest::parse(text.to_owned()).unwrap(), "shop")).map(|()| files)
     }
 
     fn policy(metadata: &str, spec: &str) -> String {
@@ -176,21 +175,27 @@ mod tests {
         let good = policy("name: a", "selector: {}");
         for (second, wanted) in [
             (policy("name: b", "selector: {}, lables: {}"), "a.yaml:3:101: PodPolicy b: spec.lables: unknown field; did you mean labels?"),
-            (policy("name: b", "labels: {}"), "a.yaml:3:79: PodPolicy b: spec.selector: required"),
-            (policy("name: b", "selector: {}, priority: high"), "a.yaml:3:101: PodPolicy b: spec.priority: an integer is wanted"),
+            (policy("name: b", "labels: {}"), "a.yaml:3:79: PodPolicy b: spec.selector: Required value"),
+            (
+                policy("name: b", "selector: {}, priority: high"),
+                "a.yaml:3:101: PodPolicy b: spec.priority: must be of type integer, not \"high\"",
+            ),
             (
                 policy("name: b", "selector: {}, containers: [{ livenessProbe: { httpGet: { path: 5, port: 80 } } }]"),
-                "a.yaml:3:144: PodPolicy b: spec.containers[0].livenessProbe.httpGet.path: a string is wanted",
+                "a.yaml:3:144: PodPolicy b: spec.containers[0].livenessProbe.httpGet.path: must be of type string, not 5; put it in quotes",
             ),
             (
                 policy("name: b", "selector: {}, enforcement: Maybe"),
-                "a.yaml:3:101: PodPolicy b: spec.enforcement: one of Enforce, Audit is wanted",
+                "a.yaml:3:101: PodPolicy b: spec.enforcement: unsupported value \"Maybe\"; supported values: \"Enforce\", \"Audit\"",
             ),
-            (policy("name: b", "selector: {}, priority: 2000"), "a.yaml:3:101: PodPolicy b: spec.priority: at most 1000 is wanted"),
+            (
+                policy("name: b", "selector: {}, priority: 2000"),
+                "a.yaml:3:101: PodPolicy b: spec.priority: should be less than or equal to 1000, not 2000",
+            ),
             (policy("", "selector: {}"), "a.yaml:3:56: PodPolicy: metadata.name: a name is required"),
             (
                 policy("name: b", "selector: { matchExpressions: [{ key: a, operator: In }] }"),
-                "a.yaml:3:118: PodPolicy b: spec.selector.matchExpressions[0].values: required for In and NotIn",
+                "a.yaml:3:118: PodPolicy b: spec.selector.matchExpressions[0].values: values are required for the operators In and NotIn",
             ),
             (good.clone(), "a.yaml:3:68: PodPolicy a: metadata.name: PodPolicy shop/a is there twice"),
         ] {

@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use podpolicy_manifests::{Check, Facts, Rule, Selected, Services, Severity, objects};
 
 use self::report::Report;
-use super::{Inputs, gather, in_parallel, mistake::Mistake, policies::PolicyFiles, read};
+use super::{Inputs, gather, in_parallel, mistake::Mistake, nothing, policies::PolicyFiles, read};
 use crate::output;
 
 /// What of the command line it reads.
@@ -126,6 +126,11 @@ fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Result<Report> 
     let namespace = &inputs.options.namespace;
     let mut report = Report::default();
     let mut readings = [read::read(&inputs.options.policies)?, read::read(&inputs.paths)?];
+    for (paths, reading) in [&inputs.options.policies, &inputs.paths].into_iter().zip(&readings) {
+        if reading.mistakes.is_empty() {
+            nothing::warn(paths, &reading.files);
+        }
+    }
     for mistake in readings.iter_mut().flat_map(|reading| reading.mistakes.drain(..)) {
         report.add_mistake(Rule::unreadable(), &mistake, None);
     }

@@ -1,0 +1,135 @@
+//! What the API server would say of a policy by its definition: unknown and missing fields, types, bounds, and the rules in CEL. All is
+//! read from the definition; nothing is written here a second time, but for the grammar of names, which definitions do not say.
+
+mod alike;
+mod name;
+mod rules;
+mod stored;
+mod structure;
+mod wrong;
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
+use podpolicy_api::{GROUP, custom_resource_definitions};
+use serde_json::Value;
+
+use self::structure::Walk;
+pub(crate) use self::wrong::Wrong;
+
+/// The schemas of whole objects, by version and by kind.
+static KINDS: LazyLock<BTreeMap<String, BTreeMap<String, JSONSchemaProps>>> =
+    LazyLock::new(|| custom_resource_definitions().into_iter().map(|kind| (kind.spec.names.kind.clone(), versions(kind))).collect());
+
+/// Checks a policy, and returns it as the API server would store it: without nulls, and with defaults. Otherwise all its mistakes.
+pub(crate) fn check(kind: &str, api_version: &str, policy: &Value) -> Result<Value, Vec<Wrong>> {
+    let schema = schema(kind, api_version).map_err(|wrong| vec![wrong])?;
+    let policy = stored::stored(schema, policy);
+    let mut wrong = Walk::over(schema, &policy);
+    wrong.extend(name::check(&policy));
+    if wrong.is_empty() { Ok(policy) } else { Err(wrong) }
+}
+
+fn schema(kind: &str, api_version: &str) -> Result<&'static JSONSchemaProps, Wrong> {
+    let Some(versions) = KINDS.get(kind) else {
+        let known: Vec<_> = KINDS.keys().map(String::as_str).collect();
+        let meant = alike::meant(kind, &known);
+        return Err(Wrong::field("kind", format!("{GROUP} has no kind {kind}; {meant}known are {}", known.join(", "))));
+    };
+    api_version.split_once('/').and_then(|(_, version)| versions.get(version)).ok_or_else(|| {
+        let known: Vec<_> = versions.keys().map(|version| format!("{GROUP}/{version}")).collect();
+        let meant = alike::meant(api_version, &known.iter().map(String::as_str).collect::<Vec<_>>());
+        Wrong::field("apiVersion", format!("{api_version} is not known; {meant}known are {}", known.join(", ")))
+    })
+}
+
+fn versions(kind: CustomResourceDefinition) -> BTreeMap<String, JSONSchemaProps> {
+    let schemas = kind.spec.versions.into_iter().filter_map(|version| Some((version.name, version.schema?.open_api_v3_schema?)));
+    schemas.map(|(version, schema)| (version, whole(schema))).collect()
+}
+
+/// Adds what every object has and definitions leave out. The status is the operator's: the API server ignores that of files.
+fn whole(mut schema: JSONSchemaProps) -> JSONSchemaProps {
+    let metadata = metadata(&schema);
+    let properties = schema.properties.get_or_insert_default();
+    for (name, property) in [("apiVersion", text()), ("kind", text()), ("metadata", metadata), ("status", JSONSchemaProps::default())] {
+        properties.insert(name.to_owned(), property);
+    }
+    schema
+}
+
+/// A policy's own labels and annotations have the grammar of those that it sets; only their number is free.
+fn metadata(schema: &JSONSchemaProps) -> JSONSchemaProps {
+    let spec = schema.properties.as_ref().and_then(|properties| properties.get("spec")?.properties.as_ref());
+    let of_spec = ["labels", "annotations"].into_iter().filter_map(|name| Some((name, spec?.get(name)?.clone())));
+    let of_spec = of_spec.map(|(name, schema)| (name, JSONSchemaProps { max_properties: None, ..schema }));
+    let properties = of_spec.chain([("name", text()), ("namespace", text())]).map(|(name, schema)| (name.to_owned(), schema));
+    JSONSchemaProps {
+        type_: Some("object".to_owned()),
+        properties: Some(properties.collect()),
+        x_kubernetes_preserve_unknown_fields: Some(true),
+        ..JSONSchemaProps::default()
+    }
+}
+
+fn text() -> JSONSchemaProps {
+    JSONSchemaProps { type_: Some("string".to_owned()), ..JSONSchemaProps::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `structure.rs`, `stored.rs` and `rules.rs` look at, and what says nothing about values here.
+    const KNOWN: [&str; 17] = [
+        "additionalProperties",
+        "default",
+        "description",
+        "enum",
+        "items",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "maximum",
+        "minItems",
+        "minimum",
+        "nullable",
+        "properties",
+        "required",
+        "type",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-validations",
+    ];
+
+    #[test]
+    fn specs_have_no_keyword_that_is_not_checked() {
+        for definition in custom_resource_definitions() {
+            for version in definition.spec.versions {
+                let schema = version.schema.unwrap().open_api_v3_schema.unwrap();
+                every_keyword_is_known(&serde_json::to_value(&schema.properties.unwrap()["spec"]).unwrap(), "spec");
+            }
+        }
+    }
+
+    fn every_keyword_is_known(schema: &Value, path: &str) {
+        for (keyword, value) in schema.as_object().unwrap() {
+            match (keyword.as_str(), value) {
+                // Every integer is one of 64 bits, and no list is a set or a map.
+                ("format", value) => assert_eq!(value, "int64", "{path}"),
+                ("x-kubernetes-list-type", value) => assert_eq!(value, "atomic", "{path}"),
+                ("properties", Value::Object(properties)) => {
+                    properties.iter().for_each(|(name, schema)| every_keyword_is_known(schema, &format!("{path}.{name}")));
+                }
+                ("items" | "additionalProperties", schema) => every_keyword_is_known(schema, &format!("{path}[]")),
+                ("x-kubernetes-validations", Value::Array(rules)) => {
+                    for rule in rules {
+                        let known = ["fieldPath", "message", "messageExpression", "rule"];
+                        assert!(rule.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{path}: {rule}");
+                        assert!(!rule["rule"].as_str().unwrap().contains("oldSelf"), "{path}: files have no older state: {rule}");
+                    }
+                }
+                (keyword, _) => assert!(KNOWN.contains(&keyword), "{path}: {keyword}"),
+            }
+        }
+    }
+}
