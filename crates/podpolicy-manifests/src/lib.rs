@@ -11,6 +11,7 @@ mod render;
 mod setting;
 mod yaml;
 
+pub use edit::rewritten;
 pub use facts::Facts;
 pub use object::{Object, objects};
 pub use problem::{Position, Problem};

@@ -24,6 +24,10 @@ pub struct Note {
     pub problem: Problem,
     /// The object, such as `Deployment shop/web`.
     pub object: String,
+    /// Where the object is in its document.
+    pub path: Vec<Step>,
+    /// The field that it is about, such as `labels[team]`, where it is about one.
+    pub field: Option<String>,
 }
 
 /// Applies the policies to the pods and pod templates in a text. Objects that name no namespace are in `namespace`.
@@ -61,7 +65,8 @@ fn edit_document(
         check_texts(manifest, document, &path, &template["metadata"])?;
         let pod = pod(template, &object, namespace).map_err(|message| here(format!("{title} has no pod that can be read: {message}")))?;
         let creation = program.create(&pod);
-        notes.extend(noted(&creation).into_iter().map(|message| Note { problem: here(message), object: title.clone() }));
+        let note = |field, message| Note { problem: here(message), object: title.clone(), path: object.path.clone(), field };
+        notes.extend(noted(&creation).into_iter().map(|(field, message)| note(field, message)));
         if creation.is_empty() {
             continue;
         }
@@ -79,7 +84,7 @@ fn edit_document(
                 "a label that policies set here makes {} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves",
                 verdict.policy.id()
             );
-            notes.push(Note { problem: here(message), object: title });
+            notes.push(note(None, message));
         }
     }
     match new {
@@ -110,20 +115,22 @@ fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, Str
     Ok(pod)
 }
 
-fn noted(creation: &Creation) -> Vec<String> {
+/// What there is to say of a decision: the field, where there is one, and the message.
+fn noted(creation: &Creation) -> Vec<(Option<String>, String)> {
     let findings = creation.verdicts.iter().flat_map(|verdict| {
         let id = verdict.policy.id();
         verdict
             .findings
             .iter()
             .filter(|finding| finding.refused)
-            .map(move |finding| format!("{}: {id} is refused: {}", finding.field, finding.message))
+            .map(move |finding| (Some(finding.field.to_string()), format!("{}: {id} is refused: {}", finding.field, finding.message)))
     });
     let omitted = match creation.omitted {
         Omitted::Nothing => None,
-        Omitted::Metadata | Omitted::Everything => Some(
+        Omitted::Metadata | Omitted::Everything => Some((
+            None,
             "its annotations would be larger than Kubernetes allows, so that labels and annotations are left out; shorten them".to_owned(),
-        ),
+        )),
     };
     findings.chain(omitted).collect()
 }

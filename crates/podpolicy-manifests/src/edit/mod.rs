@@ -41,6 +41,12 @@ pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &J
     Ok(splices)
 }
 
+/// The text in which a document means another value; all bytes stay that say the same in both.
+pub fn rewritten(manifest: &Manifest, document: &Document, new: &Json) -> Result<String, Problem> {
+    let old = manifest.value(document)?;
+    Ok(apply(manifest.text(), edit(manifest, document, &old, new)?))
+}
+
 /// The text with the bytes replaced; the splices are in order.
 pub(crate) fn apply(text: &str, splices: Vec<Splice>) -> String {
     let added: usize = splices.iter().map(|splice| splice.text.len()).sum();

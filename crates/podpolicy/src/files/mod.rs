@@ -1,6 +1,7 @@
 //! Manifests and policies in files, and what the policies make of the manifests. It never asks a cluster.
 
 pub(crate) mod diff;
+pub(crate) mod function;
 pub(crate) mod mistake;
 pub(crate) mod policies;
 mod read;
@@ -13,7 +14,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread};
 use anyhow::Result;
 use clap::Args;
 use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
-use podpolicy_engine::{Exec, Program, Settings};
+use podpolicy_engine::{Exec, Policy, Program, Settings};
 use podpolicy_manifests::{Facts, Manifest, Rendered, objects};
 
 use self::{policies::PolicyFiles, read::Loaded};
@@ -22,11 +23,8 @@ use crate::output;
 /// What the commands on files have in common.
 #[derive(Args, Debug)]
 pub(crate) struct Inputs {
-    /// A file or folder with policies; can be repeated
-    ///
-    /// Policies among the PATHs apply as well.
-    #[arg(short, long = "policy", value_name = "POLICY")]
-    policies: Vec<PathBuf>,
+    #[command(flatten)]
+    options: Options,
 
     /// A file or folder with manifests, or - for stdin
     ///
@@ -34,6 +32,16 @@ pub(crate) struct Inputs {
     /// Services, NetworkPolicies, PodDisruptionBudgets and workloads say which labels are not to be set, Namespaces which labels they have.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
+}
+
+/// Which policies there are, and how they are read.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// A file or folder with policies; can be repeated
+    ///
+    /// Policies among the manifests apply as well.
+    #[arg(short, long = "policy", value_name = "POLICY")]
+    policies: Vec<PathBuf>,
 
     /// The namespace of objects that name none
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
@@ -65,7 +73,7 @@ impl Inputs {
             output::error(&mistake.to_string());
         }
         let program = self.program(&files)?;
-        let rendered = in_parallel(&files, |file| podpolicy_manifests::render(&file.manifest, &program, &self.namespace));
+        let rendered = in_parallel(&files, |file| podpolicy_manifests::render(&file.manifest, &program, &self.options.namespace));
         for (file, rendered) in files.iter().zip(&rendered) {
             for problem in &rendered.problems {
                 failed = true;
@@ -79,22 +87,30 @@ impl Inputs {
     }
 
     fn program(&self, files: &[Loaded]) -> Result<Program> {
+        let Options { policies: paths, namespace, .. } = &self.options;
         let mut policies = PolicyFiles::default();
-        policies.read(&self.policies, &self.namespace)?;
+        policies.read(paths, namespace)?;
         let mut facts = Facts::default();
         for file in files {
             // Policies are often named by -p and among the PATHs as well.
             if !file.path.as_ref().is_some_and(|path| policies.paths.contains(path)) {
-                policies.add(&file.name, &file.manifest, &self.namespace)?;
+                policies.add(&file.name, &file.manifest, namespace)?;
             }
-            gather(&mut facts, &file.manifest, &self.namespace);
+            gather(&mut facts, &file.manifest, namespace);
         }
+        self.options.program(policies, facts)
+    }
+}
+
+impl Options {
+    /// The program that the policies make, with what is known of namespaces. What there is to say of them goes to stderr.
+    fn program(&self, policies: PolicyFiles, mut facts: Facts) -> Result<Program> {
         anyhow::ensure!(!policies.policies.is_empty(), "there is no PodPolicy and no ClusterPodPolicy; name files with policies by -p");
         let PolicyFiles { policies, namespaces, paths: _ } = policies;
         for (name, labels) in namespaces {
             facts.add_namespace(&name, labels);
         }
-        self.warn(&policies, &facts);
+        warn(&policies, &facts);
         let settings = Settings {
             excluded_namespaces: self.exclude_namespaces.iter().cloned().collect(),
             protected_keys: self.protect_keys.iter().cloned().collect(),
@@ -104,16 +120,15 @@ impl Inputs {
         let policies = policies.into_iter().map(|policy| Arc::new(policy.with_exec(Exec::Vouched)));
         Ok(Program::new(policies, facts.into_namespaces(), settings))
     }
+}
 
-    #[allow(clippy::unused_self, reason = "reads as part of what it warns of")]
-    fn warn(&self, policies: &[podpolicy_engine::Policy], facts: &Facts) {
-        for policy in policies.iter().filter(|policy| policy.runs_commands()) {
-            output::warn(&policies::runs_commands(policy));
-        }
-        let choosy = policies.iter().find(|policy| policy.namespace_selector().is_some());
-        if let Some((choosy, unknown)) = choosy.zip(facts.unknown().next()) {
-            output::warn(&policies::unknown_labels(choosy, unknown));
-        }
+fn warn(policies: &[Policy], facts: &Facts) {
+    for policy in policies.iter().filter(|policy| policy.runs_commands()) {
+        output::warn(&policies::runs_commands(policy));
+    }
+    let choosy = policies.iter().find(|policy| policy.namespace_selector().is_some());
+    if let Some((choosy, unknown)) = choosy.zip(facts.unknown().next()) {
+        output::warn(&policies::unknown_labels(choosy, unknown));
     }
 }
 

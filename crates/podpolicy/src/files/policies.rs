@@ -73,17 +73,29 @@ impl PolicyFiles {
                 }
                 continue;
             };
-            for object in objects(&value) {
-                let wrong = match self.add_object(&object, namespace) {
-                    Ok(()) => continue,
-                    Err(wrong) => wrong,
-                };
-                return Err(located(file, manifest, document, &object, &wrong).into());
-            }
+            self.add_value(file, (manifest, document), &[], &value, namespace)?;
         }
         let mut seen = BTreeSet::new();
         let twice = self.policies.iter().map(Policy::id).find(|id| !seen.insert(*id));
         twice.map_or(Ok(()), |id| Err(anyhow!("{file}: {id} is there twice; remove one")))
+    }
+
+    /// Takes in the policies and namespaces of a value, which is at that place in a document.
+    pub(super) fn add_value(
+        &mut self,
+        file: &str,
+        (manifest, document): (&Manifest, &Document),
+        place: &[Step],
+        value: &Value,
+        namespace: &str,
+    ) -> Result<()> {
+        for mut object in objects(value) {
+            if let Err(wrong) = self.add_object(&object, namespace) {
+                object.path.splice(..0, place.iter().cloned());
+                return Err(located(file, manifest, document, &object, &wrong).into());
+            }
+        }
+        Ok(())
     }
 
     fn add_object(&mut self, object: &Object<'_>, namespace: &str) -> Result<(), Wrong> {

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use podpolicy_manifests::{Manifest, Position};
 
 use super::{
@@ -55,6 +55,16 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
         }
     }
     Ok(reading)
+}
+
+/// What stdin holds.
+pub(super) fn stdin() -> Result<Manifest> {
+    let Reading { files, mistakes } = read(&[PathBuf::from("-")])?;
+    match (files.into_iter().next(), mistakes.into_iter().next()) {
+        (_, Some(mistake)) => Err(mistake.into()),
+        (Some(file), None) => Ok(file.manifest),
+        (None, None) => bail!("stdin cannot be read"),
+    }
 }
 
 /// All bytes, but no more than are too many.
