@@ -2,111 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
 
+mod folder;
+
 use std::{
     fs,
     io::Write as _,
     os::unix::fs::{PermissionsExt as _, symlink},
-    process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::{Command, Stdio},
 };
 
-use tempfile::TempDir;
-
-const POLICY: &str = "apiVersion: podpolicy.dev/v1alpha1
-kind: ClusterPodPolicy
-metadata: {name: standard}
-spec:
-  selector: {}
-  labels: {team: shop}
-  terminationGracePeriodSeconds: 60
-";
-
-const POD: &str = "# A pod.
-apiVersion: v1
-kind: Pod
-metadata:
-  name: a # its name
-spec:
-  containers:
-  - name: web
-";
-
-const RENDERED: &str = "# A pod.
-apiVersion: v1
-kind: Pod
-metadata:
-  name: a # its name
-  labels:
-    team: shop
-spec:
-  containers:
-  - name: web
-  terminationGracePeriodSeconds: 60
-";
-
-/// A folder with files in it.
-struct Folder(TempDir);
-
-impl Folder {
-    fn with(files: &[(&str, &str)]) -> Self {
-        let folder = Self(TempDir::new().unwrap());
-        for (name, text) in files {
-            folder.write(name, text);
-        }
-        folder
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        let path = self.0.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.path().join(name)).unwrap()
-    }
-
-    /// Runs a command line; the words are parted by blanks.
-    fn run(&self, command: &str, stdin: &str) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_podpolicy"))
-            .args(command.split(' '))
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        Ran::from(child.wait_with_output().unwrap())
-    }
-}
-
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
-
-impl Ran {
-    #[track_caller]
-    fn has(&self, code: i32, stdout: &str) -> &Self {
-        assert_eq!((self.code, self.stdout.as_str()), (Some(code), stdout), "{}", self.stderr);
-        self
-    }
-
-    #[track_caller]
-    fn tells(&self, words: &str) {
-        assert!(self.stderr.contains(words), "{words} is not in\n{}", self.stderr);
-    }
-}
+use folder::{Folder, POD, POLICY, RENDERED};
 
 #[test]
 fn render_prints_manifests_with_the_policies_applied() {
