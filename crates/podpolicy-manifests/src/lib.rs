@@ -7,6 +7,7 @@ mod edit;
 mod facts;
 mod object;
 mod problem;
+mod relevant;
 mod render;
 mod setting;
 mod yaml;

@@ -4,7 +4,11 @@ use podpolicy_engine::{Creation, Omitted, Pod, Program};
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 
-use crate::{Document, Manifest, Object, Problem, Step, edit, objects, setting};
+use crate::{
+    Document, Manifest, Object, Problem, Step, edit, objects,
+    relevant::{Part, relevant},
+    setting,
+};
 
 /// What policies make of a text.
 #[derive(Debug, Default)]
@@ -53,7 +57,7 @@ fn edit_document(
     namespace: &str,
     notes: &mut Vec<Note>,
 ) -> Result<Vec<edit::Splice>, Problem> {
-    let old = manifest.value(document)?;
+    let old = relevant(manifest, document, Part::Pods)?;
     let mut new = None;
     for object in objects(&old) {
         let Some(place) = object.template() else { continue };

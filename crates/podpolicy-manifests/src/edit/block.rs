@@ -2,7 +2,13 @@
 
 use serde_json::Value as Json;
 
-use super::{Editor, Splice, layout, write};
+use super::{
+    Editor, Splice,
+    check::Claim,
+    layout,
+    tail::{self, Tail},
+    write,
+};
 use crate::{Problem, yaml::NodeId};
 
 impl Editor<'_> {
@@ -21,6 +27,13 @@ impl Editor<'_> {
         for (key, value) in added {
             self.layout.entry(&mut lines, key, value, column, ending);
         }
+        match tail::tail(self.text, self.document, (last, value), column, at) {
+            Some(Tail { text, mut meaning }) => {
+                meaning.extend(added.iter().map(|(key, value)| ((*key).clone(), (*value).clone())));
+                self.claim(Claim::Text { text: text + &lines, value: Json::Object(meaning) });
+            }
+            None => self.claims = None,
+        }
         self.splices.push(Splice::insert(at, self.fitted(at, lines, ending)));
         Ok(())
     }
@@ -35,6 +48,7 @@ impl Editor<'_> {
             );
         }
         let end = self.content_end(value).max(self.document.node(key).end());
+        self.claims = None;
         self.splices.push(Splice { range: head - before.len()..layout::line_end(self.text, end), text: String::new() });
         Ok(())
     }
@@ -48,7 +62,7 @@ impl Editor<'_> {
         let ending = self.layout.line_ending(self.text, name.head());
         let is_lines = new.as_object().is_some_and(|map| !map.is_empty()) || new.as_array().is_some_and(|list| !list.is_empty());
         // An anchor or a tag stays with the value, unless it is an alias that goes.
-        let from = if node.start == node.end && node.head == node.start { colon } else { layout::content_start(self.text, colon) };
+        let from = if node.is_absent() && node.head() == node.start() { colon } else { layout::content_start(self.text, colon) };
         let to = self.content_end(value).max(from);
         if !is_lines {
             let space = if from == colon { " " } else { "" };

@@ -28,22 +28,23 @@ impl Layout {
         let mut layout = Self { json: false, compact: false, step: 2, list_step: 0 };
         let (mut step, mut list_step) = (None, None);
         let mut is_compact = None;
-        if let Kind::Mapping { flow: true, entries } = &document.node(document.root()).kind {
-            layout.json = entries.iter().all(|&(key, _)| matches!(document.node(key).kind, Kind::Scalar(Style::DoubleQuoted, _)));
+        if document.kind(document.root()) == (Kind::Mapping { flow: true }) {
+            layout.json = document.entries(document.root()).all(|(key, _)| document.kind(key) == Kind::Scalar(Style::DoubleQuoted));
         }
-        for node in document.nodes() {
-            let Kind::Mapping { flow, entries } = &node.kind else { continue };
-            for &(key, value) in entries {
+        for id in document.ids() {
+            let Kind::Mapping { flow } = document.kind(id) else { continue };
+            for (key, value) in document.entries(id) {
+                let kind = document.kind(value);
                 let (key, value) = (document.node(key), document.node(value));
-                if *flow {
+                if flow {
                     is_compact =
                         is_compact.or(Some(text[key.end()..].starts_with(':') && !text[key.end() + 1..].starts_with([' ', '\r', '\n'])));
                     continue;
                 }
                 let further = |start| column(text, start).checked_sub(column(text, key.head()));
-                match value.kind {
-                    Kind::Mapping { flow: false, .. } => step = step.or_else(|| further(value.start()).filter(|&step| step > 0)),
-                    Kind::Sequence { flow: false, .. } => list_step = list_step.or_else(|| further(list_start(text, value.start()))),
+                match kind {
+                    Kind::Mapping { flow: false } => step = step.or_else(|| further(value.start()).filter(|&step| step > 0)),
+                    Kind::Sequence { flow: false } => list_step = list_step.or_else(|| further(list_start(text, value.start()))),
                     Kind::Scalar(..) | Kind::Sequence { .. } | Kind::Mapping { .. } | Kind::Alias(_) => {}
                 }
             }
@@ -174,7 +175,7 @@ fn is_lines(value: &Json) -> bool {
     value.as_object().is_some_and(|map| !map.is_empty()) || value.as_array().is_some_and(|list| !list.is_empty())
 }
 
-fn push_blanks(lines: &mut String, number: usize) {
+pub(super) fn push_blanks(lines: &mut String, number: usize) {
     lines.extend(std::iter::repeat_n(' ', number));
 }
 
@@ -183,7 +184,8 @@ fn list_start(text: &str, start: usize) -> usize {
     if text[start..].starts_with('-') { start } else { text[..start].rfind('-').unwrap_or(start) }
 }
 
-fn column(text: &str, offset: usize) -> usize {
+/// The column at which a byte stands, in characters, from 0.
+pub(super) fn column(text: &str, offset: usize) -> usize {
     line_before(text, offset).trim_start_matches('\u{feff}').chars().count()
 }
 

@@ -1,0 +1,89 @@
+//! Whether an edited text means what is wanted: nothing gets out that does not.
+
+use serde_json::Value as Json;
+
+use super::{Splice, apply, layout};
+use crate::{Document, Manifest, Problem, yaml::NodeId};
+
+/// What has to be true of an edited text. Each change makes one of a few bytes, which is read by itself: what stands around them cannot change what
+/// they mean, nor they what that means.
+pub(super) enum Claim<'a> {
+    /// A text that is read alone means a value.
+    Text { text: String, value: Json },
+    /// What is between braces or brackets means what it did, but for the change.
+    Flow { id: NodeId, old: &'a Json, new: &'a Json },
+}
+
+impl Claim<'_> {
+    pub(super) fn holds(&self, manifest: &Manifest, document: &Document, splices: &[Splice]) -> bool {
+        match self {
+            Self::Text { text, value } => means(text.clone(), value),
+            Self::Flow { id, old, new } => {
+                let node = document.node(*id);
+                let Ok(mut wanted) = manifest.node_value(document, *id) else { return false };
+                carry(&mut wanted, old, new);
+                let inside = splices.iter().filter(|splice| node.start() <= splice.range.start && splice.range.end <= node.end());
+                means(local(manifest.text(), node.start()..node.end(), inside), &wanted)
+            }
+        }
+    }
+}
+
+/// Whether a text is one document that means the value.
+fn means(text: String, value: &Json) -> bool {
+    let Ok(manifest) = Manifest::parse(text) else { return false };
+    let [document] = manifest.documents() else { return false };
+    manifest.value(document).is_ok_and(|read| read == *value)
+}
+
+/// Some bytes of the text with the splices in them.
+fn local<'a>(text: &str, range: std::ops::Range<usize>, splices: impl Iterator<Item = &'a Splice>) -> String {
+    let moved = |bytes: &std::ops::Range<usize>| bytes.start - range.start..bytes.end - range.start;
+    let splices = splices.map(|Splice { range, text }| Splice { range: moved(range), text: text.clone() });
+    apply(&text[range.clone()], splices.collect())
+}
+
+/// Reads the document once more as it would be.
+pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json, &Json), splices: &[Splice]) -> Result<(), Problem> {
+    let text = manifest.text();
+    let here = document.node(document.root()).head();
+    let failed = |why: &str| {
+        let message = format!(
+            "the document cannot be edited without changing something else ({why}); please report it, and write the change by hand"
+        );
+        Problem::at(text, here, message)
+    };
+    if splices.windows(2).any(|pair| pair[0].range.end > pair[1].range.start) {
+        return Err(failed("two changes meet"));
+    }
+    let number = manifest.documents().iter().position(|other| std::ptr::eq(other, document)).unwrap_or_default();
+    let range = layout::surroundings(text, manifest.documents(), number);
+    let edited = Manifest::parse(local(text, range, splices.iter())).map_err(|problem| failed(&problem.message))?;
+    let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
+    let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
+    let mut wanted = manifest.value(document)?;
+    carry(&mut wanted, old, new);
+    if value == wanted { Ok(()) } else { Err(failed("it would mean something else")) }
+}
+
+/// Makes the same change to a whole value as to a part of it.
+fn carry(whole: &mut Json, old: &Json, new: &Json) {
+    match (whole, old, new) {
+        (_, old, new) if old == new => {}
+        (Json::Object(whole), Json::Object(old), Json::Object(new)) => {
+            whole.retain(|key, _| new.contains_key(key) || !old.contains_key(key));
+            for (key, new) in new {
+                match (whole.get_mut(key), old.get(key)) {
+                    (Some(whole), Some(old)) => carry(whole, old, new),
+                    _ => {
+                        whole.insert(key.clone(), new.clone());
+                    }
+                }
+            }
+        }
+        (Json::Array(whole), Json::Array(old), Json::Array(new)) if whole.len() == new.len() && old.len() == new.len() => {
+            whole.iter_mut().zip(old.iter().zip(new)).for_each(|(whole, (old, new))| carry(whole, old, new));
+        }
+        (whole, _, new) => *whole = new.clone(),
+    }
+}
