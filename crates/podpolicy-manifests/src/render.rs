@@ -5,7 +5,9 @@ use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    Document, Manifest, Object, Problem, Step, edit, objects,
+    Document, Manifest, Object, Problem, Step, diff,
+    edit::{self, Splice},
+    objects,
     relevant::{Part, relevant},
     setting,
 };
@@ -19,6 +21,15 @@ pub struct Rendered {
     pub problems: Vec<Problem>,
     /// What the policies have to say about pods, in the documents' order.
     pub notes: Vec<Note>,
+    splices: Vec<Splice>,
+}
+
+impl Rendered {
+    /// What changes as the hunks of a unified diff, each with this many lines around what changes; empty where nothing does. `before` is the text
+    /// that was rendered.
+    pub fn diff(&self, before: &str, context: usize) -> String {
+        diff::unified(before, &self.splices, context)
+    }
 }
 
 /// Something to know about one pod or pod template.
@@ -37,15 +48,14 @@ pub struct Note {
 /// Applies the policies to the pods and pod templates in a text. Objects that name no namespace are in `namespace`.
 pub fn render(manifest: &Manifest, program: &Program, namespace: &str) -> Rendered {
     let mut rendered = Rendered::default();
-    let mut splices = Vec::new();
     for document in manifest.documents() {
         match edit_document(manifest, document, program, namespace, &mut rendered.notes) {
-            Ok(edits) => splices.extend(edits),
+            Ok(edits) => rendered.splices.extend(edits),
             Err(problem) => rendered.problems.push(problem),
         }
     }
-    if !splices.is_empty() {
-        rendered.text = Some(edit::apply(manifest.text(), splices));
+    if !rendered.splices.is_empty() {
+        rendered.text = Some(edit::apply(manifest.text(), &rendered.splices));
     }
     rendered
 }
@@ -56,7 +66,7 @@ fn edit_document(
     program: &Program,
     namespace: &str,
     notes: &mut Vec<Note>,
-) -> Result<Vec<edit::Splice>, Problem> {
+) -> Result<Vec<Splice>, Problem> {
     let old = relevant(manifest, document, Part::Pods)?;
     let mut new = None;
     for object in objects(&old) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Splice, apply, layout};
+use super::{Splice, apply_within, layout};
 use crate::{Document, Manifest, Problem, yaml::NodeId};
 
 /// What has to be true of an edited text. Each change makes one of a few bytes, which is read by itself: what stands around them cannot change what
@@ -22,8 +22,10 @@ impl Claim<'_> {
                 let node = document.node(*id);
                 let Ok(mut wanted) = manifest.node_value(document, *id) else { return false };
                 carry(&mut wanted, old, new);
-                let inside = splices.iter().filter(|splice| node.start() <= splice.range.start && splice.range.end <= node.end());
-                means(local(manifest.text(), node.start()..node.end(), inside), &wanted)
+                let first = splices.partition_point(|splice| splice.range.start < node.start());
+                let inside = &splices[first..];
+                let inside = &inside[..inside.partition_point(|splice| splice.range.end <= node.end() && splice.range.start < node.end())];
+                means(apply_within(manifest.text(), node.start()..node.end(), inside), &wanted)
             }
         }
     }
@@ -34,13 +36,6 @@ fn means(text: String, value: &Json) -> bool {
     let Ok(manifest) = Manifest::parse(text) else { return false };
     let [document] = manifest.documents() else { return false };
     manifest.value(document).is_ok_and(|read| read == *value)
-}
-
-/// Some bytes of the text with the splices in them.
-fn local<'a>(text: &str, range: std::ops::Range<usize>, splices: impl Iterator<Item = &'a Splice>) -> String {
-    let moved = |bytes: &std::ops::Range<usize>| bytes.start - range.start..bytes.end - range.start;
-    let splices = splices.map(|Splice { range, text }| Splice { range: moved(range), text: text.clone() });
-    apply(&text[range.clone()], splices.collect())
 }
 
 /// Reads the document once more as it would be.
@@ -58,7 +53,7 @@ pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json
     }
     let number = manifest.documents().iter().position(|other| std::ptr::eq(other, document)).unwrap_or_default();
     let range = layout::surroundings(text, manifest.documents(), number);
-    let edited = Manifest::parse(local(text, range, splices.iter())).map_err(|problem| failed(&problem.message))?;
+    let edited = Manifest::parse(apply_within(text, range, splices)).map_err(|problem| failed(&problem.message))?;
     let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
     let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
     let mut wanted = manifest.value(document)?;

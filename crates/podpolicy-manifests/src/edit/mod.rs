@@ -51,20 +51,25 @@ pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &J
 /// The text in which a document means another value; all bytes stay that say the same in both.
 pub fn rewritten(manifest: &Manifest, document: &Document, new: &Json) -> Result<String, Problem> {
     let old = manifest.value(document)?;
-    Ok(apply(manifest.text(), edit(manifest, document, &old, new)?))
+    Ok(apply(manifest.text(), &edit(manifest, document, &old, new)?))
 }
 
 /// The text with the bytes replaced; the splices are in order.
-pub(crate) fn apply(text: &str, splices: Vec<Splice>) -> String {
+pub(crate) fn apply(text: &str, splices: &[Splice]) -> String {
+    apply_within(text, 0..text.len(), splices)
+}
+
+/// Some bytes of the text with those replaced that the splices replace; they are in order, and all are in there.
+pub(crate) fn apply_within(text: &str, bytes: Range<usize>, splices: &[Splice]) -> String {
     let added: usize = splices.iter().map(|splice| splice.text.len()).sum();
-    let mut edited = String::with_capacity(text.len() + added);
-    let mut at = 0;
+    let mut edited = String::with_capacity(bytes.len() + added);
+    let mut at = bytes.start;
     for Splice { range, text: new } in splices {
         edited.push_str(&text[at..range.start]);
-        edited.push_str(&new);
+        edited.push_str(new);
         at = range.end;
     }
-    edited.push_str(&text[at..]);
+    edited.push_str(&text[at..bytes.end]);
     edited
 }
 

@@ -72,6 +72,11 @@ impl Manifest {
         document.entries(document.resolve(mapping)).find(|&(name, _)| is_wanted(name))
     }
 
+    /// Whether a document is a Kubernetes object, as far as a look at its first keys tells.
+    pub fn is_object(&self, document: &Document) -> bool {
+        ["apiVersion", "kind"].iter().all(|key| self.entry(document, document.root(), key).is_some())
+    }
+
     /// The bytes of a document, from its first node to the end of its last one.
     pub fn document_text(&self, document: &Document) -> &str {
         let root = document.node(document.root());

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use podpolicy_engine::Policy;
-use podpolicy_manifests::{Document, Facts, Manifest, Rendered, Step, render, rewritten};
+use podpolicy_manifests::{Document, Manifest, Rendered, Step, render, rewritten};
 use serde_json::{Value, json};
 
-use super::{Options, gather, policies::PolicyFiles, read};
+use super::{Options, facts_of, policies::PolicyFiles, read};
 use crate::output;
 
 /// How messages name the input.
@@ -72,9 +72,7 @@ fn apply(options: &Options, manifest: &Manifest, document: &Document, list: &Val
     let ids: Vec<_> = configured.policies.iter().map(Policy::id).collect();
     policies.policies.retain(|policy| !ids.contains(&policy.id()));
     policies.policies.append(&mut configured.policies);
-    let mut facts = Facts::default();
-    gather(&mut facts, manifest, namespace);
-    let program = options.program(policies, facts)?;
+    let program = options.program(policies, facts_of(manifest, namespace))?;
     Ok(render(manifest, &program, namespace))
 }
 

@@ -66,6 +66,10 @@ impl PolicyFiles {
     /// Takes in the policies and namespaces of a file.
     pub(crate) fn add(&mut self, file: &str, manifest: &Manifest, namespace: &str) -> Result<()> {
         for document in manifest.documents() {
+            let text = manifest.document_text(document);
+            if !text.contains(GROUP) && !text.contains("Namespace") {
+                continue;
+            }
             // Documents that hold no policy may have mistakes of their own, which are told of where they matter.
             let Ok(value) = manifest.value(document) else {
                 if manifest.text().contains(GROUP) {
