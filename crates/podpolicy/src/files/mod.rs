@@ -70,7 +70,7 @@ impl Inputs {
     /// Reads everything, applies the policies, and makes something of each file. What there is to say goes to stderr.
     ///
     /// A file is gone from memory once something is made of it.
-    pub(crate) fn apply<T: Send>(&self, finish: impl Fn(Loaded, &Rendered) -> T + Sync) -> Result<Outcome<T>> {
+    pub(crate) fn apply<T: Send>(&self, finish: impl Fn(Loaded, &mut Rendered) -> T + Sync) -> Result<Outcome<T>> {
         let read::Reading { files, mistakes } = read::read(&self.paths)?;
         let mut failed = !mistakes.is_empty();
         for mistake in &mistakes {
@@ -79,8 +79,8 @@ impl Inputs {
         let program = self.program(&files)?;
         let done = in_parallel(files, |file| {
             let name = file.name.clone();
-            let rendered = podpolicy_manifests::render(&file.manifest, &program, &self.options.namespace);
-            let made = finish(file, &rendered);
+            let mut rendered = podpolicy_manifests::render(&file.manifest, &program, &self.options.namespace);
+            let made = finish(file, &mut rendered);
             (name, rendered.problems, rendered.notes, made)
         });
         let mut made = Vec::with_capacity(done.len());

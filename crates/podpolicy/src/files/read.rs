@@ -20,9 +20,6 @@ use crate::output;
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
-/// The size of most files, in bytes.
-const USUAL: usize = 8 * 1024;
-
 /// How many files a message names.
 const MOST_NAMED: usize = 5;
 
@@ -85,12 +82,16 @@ enum Load {
 }
 
 fn load_stdin() -> Result<Load> {
-    Ok(parsed("stdin".to_owned(), None, bounded(io::stdin()).context("cannot read stdin")?, false))
+    Ok(parsed("stdin".to_owned(), None, bounded(io::stdin(), 0).context("cannot read stdin")?, false))
 }
 
 fn load(Found { path, canonical, in_folder }: Found) -> Result<Load> {
     let name = path.display().to_string();
-    let bytes = File::open(&path).and_then(bounded).with_context(|| format!("cannot read {name}"))?;
+    let read = |file: File| {
+        let expected = file.metadata()?.len();
+        bounded(file, expected)
+    };
+    let bytes = File::open(&path).and_then(read).with_context(|| format!("cannot read {name}"))?;
     Ok(parsed(name, Some(canonical), bytes, in_folder))
 }
 
@@ -121,9 +122,9 @@ pub(super) fn stdin() -> Result<Manifest> {
     }
 }
 
-/// All bytes, but no more than are too many.
-fn bounded(source: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(USUAL);
+/// All bytes, but no more than are too many; so many are expected.
+fn bounded(source: impl Read, expected: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(LARGEST)).unwrap_or_default());
     source.take(LARGEST + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -45,7 +45,7 @@ fn write_back(inputs: &Inputs) -> Result<bool> {
 
 /// Prints the texts, unless something failed: a part of the manifests would look like all of them to whatever reads stdout.
 fn print(inputs: &Inputs) -> Result<bool> {
-    let outcome = inputs.apply(|file, rendered| rendered.text.clone().unwrap_or_else(|| file.manifest.into_text()))?;
+    let outcome = inputs.apply(|file, rendered| rendered.text.take().unwrap_or_else(|| file.manifest.into_text()))?;
     if !outcome.failed {
         output::print_all(joined(&outcome.files))?;
     }
