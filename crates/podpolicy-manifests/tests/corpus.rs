@@ -16,7 +16,7 @@ use podpolicy_engine::Program;
 use podpolicy_manifests::{Manifest, Rendered, render};
 
 /// Fills in what pods lack.
-const FILL: &str = r#"
+const FILL: &str = r##"
 apiVersion: podpolicy.dev/v1alpha1
 kind: ClusterPodPolicy
 metadata: {name: fill}
@@ -31,10 +31,10 @@ spec:
     lifecycle: {preStop: {exec: {command: [sh, -c, "sleep 5; echo 'done'"]}}}
   - livenessProbe: {tcpSocket: {port: 9000}}
     startupProbe: {failureThreshold: 30}
-"#;
+"##;
 
 /// Replaces what pods say.
-const REPLACE: &str = r#"
+const REPLACE: &str = r##"
 apiVersion: podpolicy.dev/v1alpha1
 kind: ClusterPodPolicy
 metadata: {name: replace}
@@ -48,10 +48,10 @@ spec:
   - livenessProbe: {httpGet: {path: /alive, port: 8080}, timeoutSeconds: 7}
     readinessProbe: {exec: {command: [test, -f, /tmp/ready]}}
     lifecycle: {preStop: {sleep: {seconds: 4}}, postStart: {exec: {command: ["true"]}}}
-"#;
+"##;
 
 /// Tunes the probes that are there.
-const TUNE: &str = r#"
+const TUNE: &str = r##"
 apiVersion: podpolicy.dev/v1alpha1
 kind: ClusterPodPolicy
 metadata: {name: tune}
@@ -62,10 +62,10 @@ spec:
   - livenessProbe: {periodSeconds: 17, failureThreshold: 9}
     readinessProbe: {timeoutSeconds: 3}
     startupProbe: {initialDelaySeconds: 1, periodSeconds: 2}
-"#;
+"##;
 
 /// Of two policies, one for some pods only.
-const SOME: &str = r#"
+const SOME: &str = r##"
 apiVersion: podpolicy.dev/v1alpha1
 kind: PodPolicy
 metadata: {name: some, namespace: default}
@@ -75,15 +75,15 @@ apiVersion: podpolicy.dev/v1alpha1
 kind: ClusterPodPolicy
 metadata: {name: all}
 spec: {selector: {}, labels: {environment: test}, annotations: {oncall: "b@example.com"}}
-"#;
+"##;
 
 /// Concerns nothing.
-const NONE: &str = r#"
+const NONE: &str = r##"
 apiVersion: podpolicy.dev/v1alpha1
 kind: ClusterPodPolicy
 metadata: {name: none}
 spec: {selector: {matchLabels: {nobody: has-this}}, precedence: Policy, labels: {team: shop}, terminationGracePeriodSeconds: 1}
-"#;
+"##;
 
 const SETS: [(&str, &str); 5] = [("fill", FILL), ("replace", REPLACE), ("tune", TUNE), ("some", SOME), ("none", NONE)];
 
@@ -123,9 +123,8 @@ fn each(mut check: impl FnMut(&str, &str, &Manifest, &Program, &Rendered)) {
 fn every_document_can_be_edited() {
     let mut told = Vec::new();
     each(|set, file, _, _, rendered| {
-        let unexpected = rendered.problems.iter().filter(|problem| {
-            !REFUSED.iter().any(|(of, words)| *of == file && problem.message.contains(words))
-        });
+        let unexpected =
+            rendered.problems.iter().filter(|problem| !REFUSED.iter().any(|(of, words)| *of == file && problem.message.contains(words)));
         told.extend(unexpected.map(|problem| format!("{set} {file}:{problem}")));
     });
     assert!(told.is_empty(), "{}", told.join("\n"));
