@@ -4,8 +4,9 @@
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    Document, Manifest, Problem,
+    Document, Manifest,
     object::place,
+    problem::Flaw,
     yaml::{Kind, NodeId},
 };
 
@@ -28,9 +29,9 @@ const SPEC: [&str; 5] = ["nodeName", "restartPolicy", "terminationGracePeriodSec
 const CONTAINER: [&str; 7] = ["name", "restartPolicy", "ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];
 
 /// That part of a document. Everything has the path that it has in the document.
-pub(crate) fn relevant(manifest: &Manifest, document: &Document, part: Part) -> Result<Json, Problem> {
+pub(crate) fn relevant(manifest: &Manifest, document: &Document, part: Part) -> Result<Json, Flaw> {
     manifest.sound(document)?;
-    if document.has_references() { manifest.value(document) } else { Reader { manifest, document, part }.object(document.root()) }
+    if document.has_references() { manifest.whole(document) } else { Reader { manifest, document, part }.object(document.root()) }
 }
 
 struct Reader<'a> {
@@ -40,7 +41,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn object(&self, id: NodeId) -> Result<Json, Problem> {
+    fn object(&self, id: NodeId) -> Result<Json, Flaw> {
         let (Some(kind), version) = (self.text(id, "kind"), self.text(id, "apiVersion").unwrap_or_default()) else { return Ok(Json::Null) };
         let mut object = Map::from_iter([("kind".to_owned(), kind.into()), ("apiVersion".to_owned(), version.into())]);
         if let Some(items) = self.get(id, "items").filter(|&items| kind.ends_with("List") && self.is_list(items)) {
@@ -68,7 +69,7 @@ impl Reader<'_> {
     }
 
     /// Puts what is asked of a pod template at its place in an object.
-    fn put(&self, object: &mut Map<String, Json>, place: &[&str], template: NodeId, spec: NodeId) -> Result<(), Problem> {
+    fn put(&self, object: &mut Map<String, Json>, place: &[&str], template: NodeId, spec: NodeId) -> Result<(), Flaw> {
         let mut at = object;
         for key in place {
             let inner = at.entry(*key).or_insert(Json::Null);
@@ -94,7 +95,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn spec(&self, id: NodeId) -> Result<Json, Problem> {
+    fn spec(&self, id: NodeId) -> Result<Json, Flaw> {
         let [fields @ .., init, main] = &SPEC;
         let mut spec = self.only(id, fields)?;
         for list in [init, main] {
@@ -111,7 +112,7 @@ impl Reader<'_> {
     }
 
     /// A mapping with these keys alone; any other value as it is.
-    fn only(&self, id: NodeId, keys: &[&str]) -> Result<Json, Problem> {
+    fn only(&self, id: NodeId, keys: &[&str]) -> Result<Json, Flaw> {
         if !matches!(self.document.kind(id), Kind::Mapping { .. }) {
             return self.value(id);
         }
@@ -125,7 +126,7 @@ impl Reader<'_> {
         Ok(Json::Object(map))
     }
 
-    fn value(&self, id: NodeId) -> Result<Json, Problem> {
+    fn value(&self, id: NodeId) -> Result<Json, Flaw> {
         self.manifest.node_value(self.document, id)
     }
 

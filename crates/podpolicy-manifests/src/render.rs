@@ -8,6 +8,7 @@ use crate::{
     Document, Manifest, Object, Problem, Step, diff,
     edit::{self, Splice},
     objects,
+    problem::Flaw,
     relevant::{Part, relevant},
     setting,
 };
@@ -51,7 +52,7 @@ pub fn render(manifest: &Manifest, program: &Program, namespace: &str) -> Render
     for document in manifest.documents() {
         match edit_document(manifest, document, program, namespace, &mut rendered.notes) {
             Ok(edits) => rendered.splices.extend(edits),
-            Err(problem) => rendered.problems.push(problem),
+            Err(flaw) => rendered.problems.push(manifest.problem(flaw)),
         }
     }
     if !rendered.splices.is_empty() {
@@ -66,20 +67,21 @@ fn edit_document(
     program: &Program,
     namespace: &str,
     notes: &mut Vec<Note>,
-) -> Result<Vec<Splice>, Problem> {
+) -> Result<Vec<Splice>, Flaw> {
     let old = relevant(manifest, document, Part::Pods)?;
     let mut new = None;
     for object in objects(&old) {
         let Some(place) = object.template() else { continue };
         let path: Vec<_> = object.path.iter().cloned().chain(place.iter().map(|key| Step::Key((*key).to_owned()))).collect();
-        let here = |message: String| Problem::at(manifest.text(), manifest.offset(document, &path), message);
+        let here = |message: String| Flaw::at(manifest.offset(document, &path), message);
         let template = place.iter().fold(object.value, |value, key| &value[key]);
         let namespace = object.namespace.unwrap_or(namespace);
         let title = format!("{} {namespace}/{}", object.kind, object.name);
         check_texts(manifest, document, &path, &template["metadata"])?;
         let pod = pod(template, &object, namespace).map_err(|message| here(format!("{title} has no pod that can be read: {message}")))?;
         let creation = program.create(&pod);
-        let note = |field, message| Note { problem: here(message), object: title.clone(), path: object.path.clone(), field };
+        let note =
+            |field, message| Note { problem: manifest.problem(here(message)), object: title.clone(), path: object.path.clone(), field };
         notes.extend(noted(&creation).into_iter().map(|(field, message)| note(field, message)));
         if creation.is_empty() {
             continue;
@@ -108,14 +110,14 @@ fn edit_document(
 }
 
 /// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.
-fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
+fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Flaw> {
     for field in ["labels", "annotations"] {
         let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else {
             continue;
         };
         let steps = ["metadata", field, key].map(|key| Step::Key(key.to_owned()));
         let offset = manifest.offset(document, &path.iter().cloned().chain(steps).collect::<Vec<_>>());
-        return Err(Problem::at(manifest.text(), offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
+        return Err(Flaw::at(offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
     }
     Ok(())
 }

@@ -9,11 +9,11 @@ use super::{
     tail::{self, Tail},
     write,
 };
-use crate::{Problem, yaml::NodeId};
+use crate::{problem::Flaw, yaml::NodeId};
 
 impl Editor<'_> {
     /// Adds lines after those of the last entry.
-    pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Problem> {
+    pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Flaw> {
         let (Some(&(first, _)), Some(&(last, value))) = (entries.first(), entries.last()) else { return Ok(()) };
         let head = self.document.node(first).head();
         if layout::line_before(self.text, head).contains('\t') {
@@ -39,7 +39,7 @@ impl Editor<'_> {
     }
 
     /// Removes the lines of an entry.
-    pub(super) fn remove_from_block(&mut self, key: NodeId, value: NodeId) -> Result<(), Problem> {
+    pub(super) fn remove_from_block(&mut self, key: NodeId, value: NodeId) -> Result<(), Flaw> {
         let head = self.document.node(key).head();
         let before = layout::line_before(self.text, head);
         if !before.trim_start_matches('\u{feff}').chars().all(|char| char == ' ') {
@@ -54,7 +54,7 @@ impl Editor<'_> {
     }
 
     /// Writes the value of a key anew.
-    pub(super) fn block_value(&mut self, key: NodeId, value: NodeId, column: usize, new: &Json) -> Result<(), Problem> {
+    pub(super) fn block_value(&mut self, key: NodeId, value: NodeId, column: usize, new: &Json) -> Result<(), Flaw> {
         let (name, node) = (self.document.node(key), self.document.node(value));
         let Some(colon) = layout::colon_after(self.text, name.end()) else {
             return Err(self.problem(key, "a key that is marked with a question mark: write it as key: value"));

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::{Splice, apply_within, layout};
-use crate::{Document, Manifest, Problem, yaml::NodeId};
+use crate::{Document, Manifest, problem::Flaw, yaml::NodeId};
 
 /// What has to be true of an edited text. Each change makes one of a few bytes, which is read by itself: what stands around them cannot change what
 /// they mean, nor they what that means.
@@ -39,14 +39,14 @@ fn means(text: String, value: &Json) -> bool {
 }
 
 /// Reads the document once more as it would be.
-pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json, &Json), splices: &[Splice]) -> Result<(), Problem> {
+pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json, &Json), splices: &[Splice]) -> Result<(), Flaw> {
     let text = manifest.text();
     let here = document.node(document.root()).head();
     let failed = |why: &str| {
         let message = format!(
             "the document cannot be edited without changing something else ({why}); please report it, and write the change by hand"
         );
-        Problem::at(text, here, message)
+        Flaw::at(here, message)
     };
     if splices.windows(2).any(|pair| pair[0].range.end > pair[1].range.start) {
         return Err(failed("two changes meet"));
@@ -56,7 +56,7 @@ pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json
     let edited = Manifest::parse(apply_within(text, range, splices)).map_err(|problem| failed(&problem.message))?;
     let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
     let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
-    let mut wanted = manifest.value(document)?;
+    let mut wanted = manifest.whole(document)?;
     carry(&mut wanted, old, new);
     if value == wanted { Ok(()) } else { Err(failed("it would mean something else")) }
 }

@@ -17,6 +17,7 @@ use serde_json::{Map, Value as Json};
 use crate::{
     Document, Manifest, Problem,
     edit::{check::Claim, layout::Layout},
+    problem::Flaw,
     yaml::{Kind, NodeId, Style, is_merge, key},
 };
 
@@ -34,7 +35,7 @@ impl Splice {
 }
 
 /// What to replace so that the document means `new` instead of `old`. Both can be a part of what the document says: what neither has stays.
-pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Problem> {
+pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Flaw> {
     let layout = Layout::of(manifest.text(), document);
     let mut editor = Editor { text: manifest.text(), document, layout, splices: Vec::new(), claims: Some(Vec::new()) };
     editor.node(None, document.root(), old, new)?;
@@ -51,7 +52,8 @@ pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &J
 /// The text in which a document means another value; all bytes stay that say the same in both.
 pub fn rewritten(manifest: &Manifest, document: &Document, new: &Json) -> Result<String, Problem> {
     let old = manifest.value(document)?;
-    Ok(apply(manifest.text(), &edit(manifest, document, &old, new)?))
+    let splices = edit(manifest, document, &old, new).map_err(|flaw| manifest.problem(flaw))?;
+    Ok(apply(manifest.text(), &splices))
 }
 
 /// The text with the bytes replaced; the splices are in order.
@@ -94,7 +96,7 @@ struct Place {
 
 impl<'a> Editor<'a> {
     /// Makes a node mean another value.
-    fn node(&mut self, place: Option<Place>, id: NodeId, old: &'a Json, new: &'a Json) -> Result<(), Problem> {
+    fn node(&mut self, place: Option<Place>, id: NodeId, old: &'a Json, new: &'a Json) -> Result<(), Flaw> {
         if old == new {
             return Ok(());
         }
@@ -130,7 +132,7 @@ impl<'a> Editor<'a> {
     }
 
     /// Writes a value anew, whatever is there.
-    fn value(&mut self, place: Option<Place>, id: NodeId, new: &Json) -> Result<(), Problem> {
+    fn value(&mut self, place: Option<Place>, id: NodeId, new: &Json) -> Result<(), Flaw> {
         let Some(place) = place else { return Err(self.problem(id, "the document is no mapping")) };
         let node = self.document.node(id);
         let (from, to) = (node.start(), self.content_end(id));
@@ -158,7 +160,7 @@ impl<'a> Editor<'a> {
         entries: &[(NodeId, NodeId)],
         old: &'a Map<String, Json>,
         new: &'a Map<String, Json>,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), Flaw> {
         let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, &new.iter().collect::<Vec<_>>()) };
         let column = self.layout.column(self.text, self.document.node(first).head());
         let mut removed = Vec::new();
@@ -191,7 +193,7 @@ impl<'a> Editor<'a> {
     }
 
     /// Adds entries to a mapping.
-    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Problem> {
+    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Flaw> {
         match (added.is_empty(), flow) {
             (true, _) => Ok(()),
             (false, true) => {
@@ -221,7 +223,7 @@ impl<'a> Editor<'a> {
         }
     }
 
-    fn problem(&self, id: NodeId, message: impl Into<String>) -> Problem {
-        Problem::at(self.text, self.document.node(id).head(), message)
+    fn problem(&self, id: NodeId, message: impl Into<String>) -> Flaw {
+        Flaw::at(self.document.node(id).head(), message)
     }
 }

@@ -8,15 +8,19 @@ pub use tree::Document;
 pub(crate) use tree::{Kind, NodeId, Style};
 pub(crate) use value::{is_merge, is_text, key, value};
 
+use std::sync::OnceLock;
+
 use serde_json::Value as Json;
 
-use crate::Problem;
+use crate::{Position, Problem, problem::Flaw};
 
 /// A text and the documents in it.
 #[derive(Debug)]
 pub struct Manifest {
     text: String,
     documents: Vec<Document>,
+    /// Where lines begin, beside the first one, once somebody asks for a place.
+    line_starts: OnceLock<Vec<usize>>,
 }
 
 /// One step on the way from a document to a value in it.
@@ -32,7 +36,7 @@ impl Manifest {
     /// Reads a text. Fails where it is not YAML, and where it is larger or deeper than any manifest.
     pub fn parse(text: String) -> Result<Self, Problem> {
         let documents = parse::parse(&text)?;
-        Ok(Self { text, documents })
+        Ok(Self { text, documents, line_starts: OnceLock::new() })
     }
 
     /// The text.
@@ -52,17 +56,27 @@ impl Manifest {
 
     /// The value of a document, as kubectl reads it: `yes`, `on` and the like are booleans, as in YAML 1.1.
     pub fn value(&self, document: &Document) -> Result<Json, Problem> {
+        self.whole(document).map_err(|flaw| self.problem(flaw))
+    }
+
+    pub(crate) fn whole(&self, document: &Document) -> Result<Json, Flaw> {
         self.sound(document)?;
         value::value(&self.text, document, document.root())
     }
 
+    /// A mistake with its place.
+    pub(crate) fn problem(&self, Flaw { offset, message }: Flaw) -> Problem {
+        let starts = self.line_starts.get_or_init(|| self.text.match_indices('\n').map(|(at, _)| at + 1).collect());
+        Problem { position: Position::among(&self.text, starts, offset), message }
+    }
+
     /// Fails where the document is YAML, but no manifest.
-    pub(crate) fn sound(&self, document: &Document) -> Result<(), Problem> {
-        document.flaw().map_or(Ok(()), |(offset, message)| Err(Problem::at(&self.text, offset, message)))
+    pub(crate) fn sound(&self, document: &Document) -> Result<(), Flaw> {
+        document.flaw().map_or(Ok(()), |(offset, message)| Err(Flaw::at(offset, message)))
     }
 
     /// The value of one node.
-    pub(crate) fn node_value(&self, document: &Document, id: NodeId) -> Result<Json, Problem> {
+    pub(crate) fn node_value(&self, document: &Document, id: NodeId) -> Result<Json, Flaw> {
         value::value(&self.text, document, id)
     }
 

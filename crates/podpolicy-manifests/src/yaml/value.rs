@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use serde_json::{Map, Number, Value as Json};
 
 use super::{Document, Kind, NodeId, Style};
-use crate::Problem;
+use crate::problem::Flaw;
 
 /// How many keys are compared pair by pair.
 const FEW: usize = 12;
 
 /// The value of a node. Documents with flaws are not for it: what aliases stand for has no bound there.
-pub(crate) fn value(text: &str, document: &Document, id: NodeId) -> Result<Json, Problem> {
+pub(crate) fn value(text: &str, document: &Document, id: NodeId) -> Result<Json, Flaw> {
     Reader { text, document }.value(id)
 }
 
@@ -47,7 +47,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn value(&self, id: NodeId) -> Result<Json, Problem> {
+    fn value(&self, id: NodeId) -> Result<Json, Flaw> {
         match self.document.kind(id) {
             Kind::Scalar(style) => self.scalar(id, style),
             Kind::Sequence { .. } => self.document.items(id).map(|item| self.value(item)).collect(),
@@ -56,7 +56,7 @@ impl Reader<'_> {
         }
     }
 
-    fn scalar(&self, id: NodeId, style: Style) -> Result<Json, Problem> {
+    fn scalar(&self, id: NodeId, style: Style) -> Result<Json, Flaw> {
         let text = self.document.scalar(self.text, id);
         if style != Style::Plain || self.document.node(id).is_string() {
             return Ok(Json::from(text));
@@ -64,7 +64,7 @@ impl Reader<'_> {
         resolve(text).ok_or_else(|| self.problem(id, "no number that JSON knows; put it in quotes"))
     }
 
-    fn mapping(&self, id: NodeId) -> Result<Map<String, Json>, Problem> {
+    fn mapping(&self, id: NodeId) -> Result<Map<String, Json>, Flaw> {
         let mut map = Map::new();
         let mut merged = Map::new();
         for (name, content) in self.document.entries(id) {
@@ -80,7 +80,7 @@ impl Reader<'_> {
         Ok(map)
     }
 
-    fn merge(&self, id: NodeId, merged: &mut Map<String, Json>) -> Result<(), Problem> {
+    fn merge(&self, id: NodeId, merged: &mut Map<String, Json>) -> Result<(), Flaw> {
         let list = self.document.resolve(id);
         let sources = match self.document.kind(list) {
             Kind::Sequence { .. } => self.document.items(list).collect(),
@@ -99,8 +99,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn problem(&self, id: NodeId, message: impl Into<String>) -> Problem {
-        Problem::at(self.text, self.document.node(id).head(), message)
+    fn problem(&self, id: NodeId, message: impl Into<String>) -> Flaw {
+        Flaw::at(self.document.node(id).head(), message)
     }
 }
 
@@ -110,10 +110,10 @@ pub(crate) fn is_merge(text: &str, document: &Document, key: NodeId) -> bool {
 }
 
 /// A key of a mapping, as a string.
-pub(crate) fn key(text: &str, document: &Document, id: NodeId) -> Result<String, Problem> {
+pub(crate) fn key(text: &str, document: &Document, id: NodeId) -> Result<String, Flaw> {
     plain_key(text, document, id)
         .map(Cow::into_owned)
-        .ok_or_else(|| Problem::at(text, document.node(id).head(), "a key that is no scalar; a manifest has none"))
+        .ok_or_else(|| Flaw::at(document.node(id).head(), "a key that is no scalar; a manifest has none"))
 }
 
 /// A key of a mapping, as a string; none where it is no scalar.
