@@ -77,7 +77,8 @@ fn errors(validator: &Validator, policy: &Value) -> Vec<String> {
 fn policies(folder: &str) -> Vec<(PathBuf, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| file.file_name().is_some_and(|name| name != "kustomization.yaml"));
+    // The API server drops nulls; an editor may well mark them.
+    files.retain(|file| file.file_name().is_some_and(|name| name != "kustomization.yaml" && name != "nulls.yaml"));
     files.sort();
     let read = |file: &PathBuf| serde_saphyr::from_multiple::<Value>(&fs::read_to_string(file).unwrap()).unwrap();
     files.iter().flat_map(|file| read(file).into_iter().map(|policy| (file.clone(), policy))).collect()

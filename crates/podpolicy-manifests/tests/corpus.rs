@@ -88,21 +88,18 @@ spec: {selector: {matchLabels: {nobody: has-this}}, precedence: Policy, labels: 
 const SETS: [(&str, &str); 5] = [("fill", FILL), ("replace", REPLACE), ("tune", TUNE), ("some", SOME), ("none", NONE)];
 
 /// Problems that files are to have: the file, and words of the message.
-const REFUSED: [(&str, &str); 0] = [];
+const REFUSED: [(&str, &str); 4] = [
+    ("refused.yaml", "labels[a]: a string is wanted, not null"),
+    ("refused.yaml", "a string is wanted, not "),
+    ("refused.yaml", "a key that is marked with a question mark"),
+    ("refused.yaml", "a policy changes what has an anchor here"),
+];
 
 /// All files of the corpus with their texts.
 fn corpus() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap())).collect()
-}
-
-fn parsed(text: &str) -> Manifest {
-    Manifest::parse(text.to_owned()).unwrap()
-}
-
-fn values(manifest: &Manifest) -> Vec<Json> {
-    manifest.documents().iter().map(|document| manifest.value(document).unwrap()).collect()
 }
 
 /// Tries something on every file with every set of policies.
@@ -135,6 +132,9 @@ fn what_comes_out_means_what_the_engine_decided() {
     let mut written = 0;
     each(|set, file, manifest, program, rendered| {
         println!("{set} {file}");
+        if !rendered.problems.is_empty() {
+            return;
+        }
         written += invariants::means_what_was_decided(manifest, program, NAMESPACE, &after(manifest, rendered));
     });
     assert!(written > 500, "only {written} settings");
@@ -161,7 +161,9 @@ fn only_lines_that_carry_a_change_differ() {
         invariants::diff_tells_it_all(manifest.text(), &diff, &after(manifest, rendered));
         // What fills in takes nothing away, no comment above all.
         for gone in diff.lines().filter_map(|line| line.strip_prefix('-')).filter(|_| set == "fill" || set == "some") {
-            assert!(may_be_written_anew(gone), "{gone:?}\n{diff}");
+            // The last line of a text can have no end, and gets one.
+            let has_stayed = diff.lines().any(|line| line.strip_prefix('+') == Some(gone));
+            assert!(has_stayed || may_be_written_anew(gone), "{gone:?}\n{diff}");
             let comment = gone.split_once(" #").map_or("", |(_, comment)| comment);
             assert!(diff.lines().any(|line| line.starts_with('+') && line.ends_with(comment)), "{comment:?} is lost\n{diff}");
         }

@@ -11,6 +11,8 @@ use super::{
 };
 use crate::{problem::Flaw, yaml::NodeId};
 
+const MARKED: &str = "a key that is marked with a question mark: write it as key: value";
+
 impl Editor<'_> {
     /// Adds lines after those of the last entry.
     pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Flaw> {
@@ -18,6 +20,9 @@ impl Editor<'_> {
         let head = self.document.node(first).head();
         if layout::line_before(self.text, head).contains('\t') {
             return Err(self.problem(first, "a tab before the key: indent with spaces"));
+        }
+        if layout::line_before(self.text, head).trim_end().ends_with('?') {
+            return Err(self.problem(first, MARKED));
         }
         let column = self.layout.column(self.text, head);
         let end = self.content_end(value).max(self.document.node(last).end());
@@ -57,7 +62,7 @@ impl Editor<'_> {
     pub(super) fn block_value(&mut self, key: NodeId, value: NodeId, column: usize, new: &Json) -> Result<(), Flaw> {
         let (name, node) = (self.document.node(key), self.document.node(value));
         let Some(colon) = layout::colon_after(self.text, name.end()) else {
-            return Err(self.problem(key, "a key that is marked with a question mark: write it as key: value"));
+            return Err(self.problem(key, MARKED));
         };
         let ending = self.layout.line_ending(self.text, name.head());
         let is_lines = new.as_object().is_some_and(|map| !map.is_empty()) || new.as_array().is_some_and(|list| !list.is_empty());

@@ -255,15 +255,27 @@ pub(super) fn content_start(text: &str, from: usize) -> usize {
     }
 }
 
-/// The bytes of a document and of what stands around it, up to its neighbours' markers.
+/// The bytes of a document and of what stands around it, up to its neighbours.
 pub(super) fn surroundings(text: &str, documents: &[Document], number: usize) -> Range<usize> {
-    let head = |document: &Document| document.node(document.root()).head();
-    // A line that begins with three dashes parts documents; inside of a document there is none.
-    let marker_before = |offset: usize| {
-        let before = line_before(text, offset);
-        if before.starts_with("---") { Some(offset - before.len()) } else { text[..offset].rfind("\n---").map(|at| at + 1) }
+    // Where a document begins: after the end of the one before it where that is marked, so that directives are in; or else with its own marker. Inside
+    // of a document no line begins like that.
+    let beginning = |number: usize| {
+        let document = documents.get(number)?;
+        let before = documents.get(number.checked_sub(1)?)?;
+        let (end, head) = (before.node(before.root()).end(), document.node(document.root()).head());
+        let start = end - line_before(text, end).len();
+        let (mut at, mut after_end, mut marker) = (start, None, None);
+        for line in text[start..head].split_inclusive('\n') {
+            if line.starts_with("---") {
+                marker = Some(at);
+            }
+            at += line.len();
+            if line.starts_with("...") {
+                after_end = Some(at);
+            }
+        }
+        after_end.or(marker)
     };
-    let start = if number == 0 { 0 } else { marker_before(head(&documents[number])).unwrap_or_default() };
-    let end = documents.get(number + 1).and_then(|next| marker_before(head(next))).unwrap_or(text.len());
-    start..end.max(start)
+    let start = beginning(number).unwrap_or_default();
+    start..beginning(number + 1).unwrap_or(text.len()).max(start)
 }

@@ -137,11 +137,16 @@ impl<'a> Editor<'a> {
         let node = self.document.node(id);
         let (from, to) = (node.start(), self.content_end(id));
         if place.flow {
-            if node.is_absent() {
-                return Err(self.problem(id, "a key without a value between braces: write {} there, so that it can be filled in"));
-            }
             let text = self.layout.flow(new);
-            self.splices.push(Splice { range: from..to, text });
+            // A key without a value can do without a colon, too.
+            let splice = match place.key.filter(|_| node.is_absent()).map(|key| self.document.node(key).end()) {
+                Some(end) => match layout::colon_after(self.text, end) {
+                    Some(colon) => Splice::insert(colon, format!(" {text}")),
+                    None => Splice::insert(end, format!(": {text}")),
+                },
+                None => Splice { range: from..to, text },
+            };
+            self.splices.push(splice);
             return Ok(());
         }
         self.claims = None;
