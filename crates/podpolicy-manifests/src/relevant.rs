@@ -43,7 +43,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn object(&self, id: NodeId) -> Result<Json, Flaw> {
         let (Some(kind), version) = (self.text(id, "kind"), self.text(id, "apiVersion").unwrap_or_default()) else { return Ok(Json::Null) };
-        let mut object = Map::from_iter([("kind".to_owned(), kind.into()), ("apiVersion".to_owned(), version.into())]);
+        let mut object = Map::from_iter([("kind".to_owned(), kind.into())]);
+        if !version.is_empty() {
+            object.insert("apiVersion".to_owned(), version.into());
+        }
         if let Some(items) = self.get(id, "items").filter(|&items| kind.ends_with("List") && self.is_list(items)) {
             let items: Result<_, _> = self.document.items(items).map(|item| self.object(item)).collect();
             object.insert("items".to_owned(), Json::Array(items?));

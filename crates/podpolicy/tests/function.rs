@@ -99,7 +99,7 @@ fn mistake_is_a_result_and_leaves_the_items_alone() {
     assert_eq!(ran.code, Some(2));
     let results = ran.stdout.strip_prefix(mistaken.as_str()).unwrap();
     assert!(results.starts_with("results:\n- message: ") && results.contains("severity: error"), "{results}");
-    ran.tells("stdin:3:127: ClusterPodPolicy team: spec.lables: unknown field; did you mean labels?");
+    ran.tells("stdin:3:123: ClusterPodPolicy team: spec.lables: unknown field; did you mean labels?");
     let unsound = list(&policy("ClusterPodPolicy", "name: team", "selector: {}"), &ITEMS.replace("'2'", "2"));
     let ran = function("", &unsound);
     assert_eq!(ran.code, Some(2));

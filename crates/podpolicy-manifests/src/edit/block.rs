@@ -77,10 +77,19 @@ impl Editor<'_> {
         }
         let mut lines = String::new();
         self.layout.children(&mut lines, new, column, ending);
+        let at = layout::line_end(self.text, to);
+        if self.text[colon..from].contains('\n') {
+            // It has lines of its own already.
+            if !self.text[..at].ends_with('\n') {
+                lines.truncate(lines.len() - ending.len());
+            }
+            let start = from - layout::line_before(self.text, from).len();
+            self.splices.push(Splice { range: start..at, text: lines });
+            return Ok(());
+        }
         // What is left of the line (a comment) stays before the new lines.
         let start_of_blanks = self.text[..from].trim_end_matches([' ', '\t']).len().max(colon);
         self.splices.push(Splice { range: start_of_blanks..to, text: String::new() });
-        let at = layout::line_end(self.text, to);
         let lines = self.fitted(at, lines, ending);
         self.splices.push(Splice::insert(at, lines));
         Ok(())

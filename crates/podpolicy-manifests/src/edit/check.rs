@@ -67,7 +67,7 @@ fn carry(whole: &mut Json, old: &Json, new: &Json) {
         (_, old, new) if old == new => {}
         (Json::Object(whole), Json::Object(old), Json::Object(new)) => {
             whole.retain(|key, _| new.contains_key(key) || !old.contains_key(key));
-            for (key, new) in new {
+            for (key, new) in new.iter().filter(|(key, new)| old.get(*key) != Some(*new)) {
                 match (whole.get_mut(key), old.get(key)) {
                     (Some(whole), Some(old)) => carry(whole, old, new),
                     _ => {
