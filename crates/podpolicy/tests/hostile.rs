@@ -128,7 +128,7 @@ fn long_files() {
     let pods: Vec<_> = (0..3000).map(|number| format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{{\"name\":\"p{number}\"}},\"spec\":{{\"containers\":[{{\"name\":\"a\"}}]}}}}")).collect();
     let keys: String = (0..100_000).map(|number| format!("  k{number}: v\n")).collect();
     for (name, text) in [
-        ("line", POD.replace("name: a", &format!("name: a\n  annotations: {{long: {}}}", "x".repeat(5 << 20)))),
+        ("line", POD.replace("- name: web", &format!("- name: web\n    args: [{}]", "x".repeat(5 << 20)))),
         ("documents", (0..3000).map(|number| pod(&format!("p{number}"))).collect::<Vec<_>>().join("---\n")),
         ("markers", format!("{}{POD}", "---\n".repeat(100_000))),
         ("keys", format!("{POD}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata:\n{keys}")),

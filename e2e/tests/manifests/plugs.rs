@@ -171,14 +171,15 @@ fn helm_renders_through_the_plugin() -> anyhow::Result<()> {
     ])?;
     let policy = folder.path("policy.yaml");
     let argument = format!("--post-renderer-args=-p={}", policy.display());
-    let rendered = objects(&output(&mut helm(&folder, &["--post-renderer", "podpolicy", &argument])?)?)?;
-    assert_eq!(template(&rendered, "Deployment - web"), wanted(), "the release's namespace is that of objects that name none");
+    let through = ["--post-renderer", "podpolicy", &argument, "--post-renderer-args=-n=shop"];
+    let rendered = objects(&output(&mut helm(&folder, &through)?)?)?;
+    assert_eq!(template(&rendered, "Deployment - web"), wanted());
     let plain = objects(&output(&mut helm(&folder, &[])?)?)?;
     assert_eq!(rendered["Service - web"], plain["Service - web"]);
     assert_eq!(rendered.len(), plain.len());
 
     fs::write(&policy, POLICY.replace("labels:", "lables:"))?;
-    let failed = helm(&folder, &["--post-renderer", "podpolicy", &argument])?.stdin(Stdio::null()).output()?;
+    let failed = helm(&folder, &through)?.stdin(Stdio::null()).output()?;
     ensure!(!failed.status.success(), "a mistake in a policy fails the release");
     Ok(())
 }
