@@ -56,7 +56,7 @@ demo *arguments: (_tools "go" "clang") control-plane
 bench: (_tools "go" "clang") control-plane
     cargo build --release --locked -p podpolicy
     cargo bench --locked -p podpolicy-engine
-    BENCH_YQ="$(e2e/yq/build.sh)" PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench files
+    BENCH_YQ="$(e2e/yq/build.sh)" cargo bench --locked -p podpolicy --bench files
     PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench pods
     PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench creation
     cargo bench --locked -p podpolicy-e2e --bench webhook

@@ -18,7 +18,6 @@ use std::{
 use anyhow::{Context as _, ensure};
 use granit_parser::Parser;
 use nix::sys::resource::{UsageWho, getrusage};
-use podpolicy_e2e::{environment::number, program};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -71,7 +70,7 @@ fn compare() -> anyhow::Result<()> {
     fs::create_dir(path("small"))?;
     fs::write(path("small/a.yaml"), deployment(0))?;
     let me = env::current_exe()?.display().to_string();
-    let podpolicy = fs::canonicalize(program()?)?.display().to_string();
+    let podpolicy = env!("CARGO_BIN_EXE_podpolicy").to_owned();
     let yq = env::var("BENCH_YQ").ok();
     for (name, files) in [("5,000 files in a folder", deployments), ("ten files", 10)] {
         let input = path(&format!("in-{files}"));
@@ -165,6 +164,11 @@ fn measure(one_core: bool, command: &[&str]) -> anyhow::Result<()> {
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
 fn mega(number: u64) -> f64 {
     number as f64 / 1e6
+}
+
+/// The number in an environment variable, or the default.
+fn number(variable: &str, default: usize) -> anyhow::Result<usize> {
+    env::var(variable).map_or(Ok(default), |text| text.parse().with_context(|| format!("{variable}={text} is not a number")))
 }
 
 /// The files of a folder, in order.
