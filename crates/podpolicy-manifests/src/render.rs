@@ -1,6 +1,6 @@
 //! The policies applied to a text.
 
-use podpolicy_engine::{Creation, Omitted, Pod, Program};
+use podpolicy_engine::{Creation, Omitted, Pod, Policy, Program};
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 
@@ -92,13 +92,9 @@ fn edit_document(
             Step::Index(index) => &mut value[*index],
         });
         setting::apply(changed, &creation);
-        let again = program.create(&self::pod(changed, &object, namespace).map_err(here)?);
-        if let Some(verdict) =
-            again.verdicts.iter().find(|verdict| creation.verdicts.iter().all(|before| before.policy.id() != verdict.policy.id()))
-        {
+        if let Some(policy) = selects_afterwards(program, &pod, &creation) {
             let message = format!(
-                "a label that policies set here makes {} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves",
-                verdict.policy.id()
+                "a label that policies set here makes {policy} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves"
             );
             notes.push(note(None, message));
         }
@@ -107,6 +103,23 @@ fn edit_document(
         Some(new) if new != old => edit::edit(manifest, document, &old, &new),
         Some(_) | None => Ok(Vec::new()),
     }
+}
+
+/// The policy that selects a pod only by the labels that policies set.
+fn selects_afterwards(program: &Program, pod: &Pod, creation: &Creation) -> Option<String> {
+    let changes = &creation.metadata.labels;
+    if changes.is_empty() {
+        return None;
+    }
+    let mut labels = pod.labels.clone();
+    for (key, change) in changes {
+        match change {
+            Some(value) => labels.insert(key.clone(), value.clone()),
+            None => labels.remove(key),
+        };
+    }
+    let is_new = |policy: &Policy| !policy.is_audit() && creation.verdicts.iter().all(|verdict| verdict.policy.id() != policy.id());
+    program.select(pod, &labels).into_iter().find(|policy| is_new(policy)).map(|policy| policy.id().to_string())
 }
 
 /// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.

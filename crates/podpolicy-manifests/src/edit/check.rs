@@ -1,5 +1,7 @@
 //! Whether an edited text means what is wanted: nothing gets out that does not.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use serde_json::Value as Json;
 
 use super::{Splice, apply_within, layout};
@@ -17,7 +19,7 @@ pub(super) enum Claim<'a> {
 impl Claim<'_> {
     pub(super) fn holds(&self, manifest: &Manifest, document: &Document, splices: &[Splice]) -> bool {
         match self {
-            Self::Text { text, value } => means(text.clone(), value),
+            Self::Text { text, value } => means(text, value),
             Self::Flow { id, old, new } => {
                 let node = document.node(*id);
                 let Ok(mut wanted) = manifest.node_value(document, *id) else { return false };
@@ -25,17 +27,39 @@ impl Claim<'_> {
                 let first = splices.partition_point(|splice| splice.range.start < node.start());
                 let inside = &splices[first..];
                 let inside = &inside[..inside.partition_point(|splice| splice.range.end <= node.end() && splice.range.start < node.end())];
-                means(apply_within(manifest.text(), node.start()..node.end(), inside), &wanted)
+                means(&apply_within(manifest.text(), node.start()..node.end(), inside), &wanted)
             }
         }
     }
 }
 
+/// The longest text whose meaning is remembered, and how many such texts are.
+const REMEMBERED: (usize, usize) = (4096, 512);
+
+thread_local! {
+    /// What short texts mean: a policy adds the same lines to many documents.
+    static MEANINGS: RefCell<HashMap<String, Json>> = RefCell::default();
+}
+
 /// Whether a text is one document that means the value.
-fn means(text: String, value: &Json) -> bool {
-    let Ok(manifest) = Manifest::parse(text) else { return false };
-    let [document] = manifest.documents() else { return false };
-    manifest.value(document).is_ok_and(|read| read == *value)
+fn means(text: &str, value: &Json) -> bool {
+    let known = MEANINGS.with_borrow(|meanings| meanings.get(text).map(|meaning| meaning == value));
+    known.unwrap_or_else(|| {
+        let Some(meaning) = meaning(text) else { return false };
+        let holds = meaning == *value;
+        MEANINGS.with_borrow_mut(|meanings| {
+            if text.len() <= REMEMBERED.0 && meanings.len() < REMEMBERED.1 {
+                meanings.insert(text.to_owned(), meaning);
+            }
+        });
+        holds
+    })
+}
+
+fn meaning(text: &str) -> Option<Json> {
+    let manifest = Manifest::parse(text.to_owned()).ok()?;
+    let [document] = manifest.documents() else { return None };
+    manifest.value(document).ok()
 }
 
 /// Reads the document once more as it would be.

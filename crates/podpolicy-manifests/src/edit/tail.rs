@@ -1,18 +1,19 @@
-//! The end of a mapping in block style. What is added after it could be taken for a part of the last scalar there, and of nothing else: so that much
-//! has to be read again.
+//! The end of a mapping in block style. What is added after it could be taken for a part of a block scalar there, and of nothing else: all other
+//! values end with their line, or where the indentation gets less. So a block scalar has to be read again.
 
 use serde_json::{Map, Value as Json};
 
 use super::layout;
 use crate::{
     Document,
-    yaml::{self, Kind, NodeId},
+    yaml::{self, Kind, NodeId, Style},
 };
 
 /// The key above an end that is further in than what is added.
 const ABOVE: &str = "above";
 
-/// The end of a mapping as a document of its own.
+/// The end of a mapping as a document of its own; empty where nothing can be taken for a part of it.
+#[derive(Default)]
 pub(super) struct Tail {
     pub(super) text: String,
     /// What that says.
@@ -35,8 +36,8 @@ pub(super) fn tail(text: &str, document: &Document, last: (NodeId, NodeId), colu
                 name = value;
                 is_item = true;
             }
-            Kind::Scalar(_) | Kind::Mapping { flow: true } | Kind::Sequence { flow: true } => break,
-            Kind::Alias(_) => return None,
+            Kind::Scalar(Style::Block) => break,
+            Kind::Scalar(_) | Kind::Mapping { flow: true } | Kind::Sequence { flow: true } | Kind::Alias(_) => return Some(Tail::default()),
         }
     }
     let mut start = document.node(name).head();
@@ -51,7 +52,7 @@ pub(super) fn tail(text: &str, document: &Document, last: (NodeId, NodeId), colu
         Json::Object(Map::from_iter([(yaml::key(text, document, name).ok()?, meaning)]))
     };
     let own = layout::column(text, start);
-    let mut tail = Tail { text: String::new(), meaning: Map::new() };
+    let mut tail = Tail::default();
     match meaning {
         Json::Object(entry) if own == column => tail.meaning = entry,
         meaning => {
