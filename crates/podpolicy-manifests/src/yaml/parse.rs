@@ -24,7 +24,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document>, Problem> {
     if text.len() > LARGEST {
         return Err(Problem::at(text, 0, format!("larger than {} MiB: split it into several files", LARGEST >> 20)));
     }
-    if let Some(at) = text.bytes().position(|byte| byte == 0) {
+    if text.as_bytes().contains(&0) {
+        let at = text.find('\0').unwrap_or_default();
         return Err(Problem::at(text, at, "a NUL byte: the file is binary; exclude it"));
     }
     let options = granit_parser::options! { emit_anchor_events: true, emit_comments: false, flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };

@@ -1,7 +1,7 @@
 //! Files to manifests. A file that cannot be read is told of, and the others go on.
 
 use std::{
-    collections::BTreeSet,
+    collections::HashSet,
     fs::File,
     io::{self, Read},
     path::PathBuf,
@@ -42,7 +42,7 @@ pub(super) struct Reading {
 /// Reads files and folders, `-` for stdin. A file that is named twice is read once.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
     let mut sources = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     for path in paths {
         if path.as_os_str() == "-" {
             sources.push(None);
