@@ -37,3 +37,15 @@ pub(super) fn in_parallel<T: Send, R: Send>(
     });
     results.into_iter().flatten().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items() {
+        for number in [0, 1, 2, 1000] {
+            assert_eq!(in_parallel(0..number, |item: i32| item * 2), (0..number).map(|item| item * 2).collect::<Vec<_>>());
+        }
+    }
+}
