@@ -111,7 +111,7 @@ impl Document {
             Shape::Sequence { .. } => self.node(id).inner,
             Shape::Scalar(_) | Shape::Mapping { .. } | Shape::Alias => NONE,
         };
-        self.from(first)
+        self.siblings(first)
     }
 
     /// The keys of a mapping with their values; other nodes have none.
@@ -120,11 +120,11 @@ impl Document {
             Shape::Mapping { .. } => self.node(id).inner,
             Shape::Scalar(_) | Shape::Sequence { .. } | Shape::Alias => NONE,
         };
-        let mut nodes = self.from(first);
+        let mut nodes = self.siblings(first);
         std::iter::from_fn(move || Some((nodes.next()?, nodes.next()?)))
     }
 
-    fn from(&self, first: u32) -> impl Iterator<Item = NodeId> + '_ {
+    fn siblings(&self, first: u32) -> impl Iterator<Item = NodeId> + '_ {
         let some = |id: u32| (id != NONE).then_some(id);
         std::iter::successors(some(first), move |&id| some(self.node(id).next))
     }

@@ -29,10 +29,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let manifest = read::stdin()?;
     let (document, list) = resource_list(&manifest)?;
     let (text, results) = match apply(&arguments.options, &manifest, document, &list) {
-        Ok(rendered) => {
-            (rendered.text, rendered.problems.iter().map(failure).chain(rendered.notes.iter().map(|note| warning(&list, note))).collect())
-        }
-        Err(error) => (None, vec![failure(error)]),
+        Ok(rendered) => (
+            rendered.text,
+            rendered
+                .problems
+                .iter()
+                .map(|problem| failure(&problem.to_string()))
+                .chain(rendered.notes.iter().map(|note| warning(&list, note)))
+                .collect(),
+        ),
+        Err(error) => (None, vec![failure(&format!("{error:#}"))]),
     };
     let failed = results.iter().any(|result| result["severity"] == "error");
     // kustomize shows no results.
@@ -100,8 +106,8 @@ impl Options {
     }
 }
 
-fn failure(error: impl std::fmt::Display) -> Value {
-    json!({ "message": format!("{error:#}"), "severity": "error" })
+fn failure(message: &str) -> Value {
+    json!({ "message": message, "severity": "error" })
 }
 
 /// A result with the item that it is about, and the file that the item came from.
