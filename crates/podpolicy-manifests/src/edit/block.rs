@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{problem::Flaw, yaml::NodeId};
 
-const MARKED: &str = "a key that is marked with a question mark: write it as key: value";
+pub(super) const MARKED: &str = "a key that is marked with a question mark: write it as key: value";
 
 impl Editor<'_> {
     /// Adds lines after those of the last entry.
@@ -21,7 +21,7 @@ impl Editor<'_> {
         if layout::line_before(self.text, head).contains('\t') {
             return Err(self.problem(first, "a tab before the key: indent with spaces"));
         }
-        if layout::line_before(self.text, head).trim_end().ends_with('?') {
+        if layout::is_marked(self.text, head) {
             return Err(self.problem(first, MARKED));
         }
         let column = self.layout.column(self.text, head);

@@ -195,6 +195,11 @@ pub(super) fn line_before(text: &str, offset: usize) -> &str {
     &text[start..offset]
 }
 
+/// Whether a question mark before the key says that it is one.
+pub(super) fn is_marked(text: &str, key: usize) -> bool {
+    line_before(text, key).trim_end().ends_with('?')
+}
+
 /// The blanks at the beginning of the line that a byte is in.
 pub(super) fn indentation(text: &str, offset: usize) -> &str {
     let line = line_before(text, offset);
@@ -225,10 +230,21 @@ pub(super) fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     let header = line_before(text, header_end);
     // Its header is the last thing in its line, but for a comment.
     let header = header.split(" #").next().unwrap_or(header).trim_end();
-    let keeps = header.ends_with('+') || header.trim_end_matches(|char: char| char.is_ascii_digit()).ends_with('+');
-    let content =
-        if keeps { text[..end].strip_suffix('\n').unwrap_or(&text[..end]) } else { text[..end].trim_end_matches([' ', '\r', '\n']) };
-    content.len().max(header_end)
+    let indicators = &header[header.rfind(['|', '>']).unwrap_or(header.len())..];
+    if indicators.contains('+') {
+        return text[..end].strip_suffix('\n').unwrap_or(&text[..end]).len().max(header_end);
+    }
+    let blanks = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_blank = |line: &str| line.trim_end_matches(['\r', '\n']).chars().all(|char| char == ' ');
+    let body = &text[header_end..end];
+    // More blanks than that are text.
+    let is_indented_by_number = indicators.contains(|char: char| char.is_ascii_digit());
+    let indentation = if is_indented_by_number { 0 } else { body.lines().find(|line| !is_blank(line)).map_or(0, blanks) };
+    let mut content = body;
+    while let Some(line) = content.split_inclusive('\n').next_back().filter(|line| is_blank(line) && blanks(line) <= indentation) {
+        content = &content[..content.len() - line.len()];
+    }
+    header_end + content.trim_end_matches(['\r', '\n']).len()
 }
 
 /// The byte after the colon that follows a key.

@@ -36,6 +36,11 @@ impl Splice {
 
 /// What to replace so that the document means `new` instead of `old`. Both can be a part of what the document says: what neither has stays.
 pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Flaw> {
+    let text = manifest.document_text(document);
+    if let Some(at) = text.match_indices('\r').map(|(at, _)| at).find(|&at| text.as_bytes().get(at + 1) != Some(&b'\n')) {
+        let offset = document.node(document.root()).head() + at;
+        return Err(Flaw::at(offset, "a carriage return without a line feed: save the file with line endings of Unix or Windows"));
+    }
     let layout = Layout::of(manifest.text(), document);
     let mut editor = Editor { text: manifest.text(), document, layout, splices: Vec::new(), claims: Some(Vec::new()) };
     editor.node(None, document.root(), old, new)?;
@@ -176,6 +181,9 @@ impl<'a> Editor<'a> {
             }
             let spelled = key(self.text, self.document, name)?;
             inherited.retain(|key| *key != spelled);
+            if old.get(&spelled) != new.get(&spelled) && layout::is_marked(self.text, self.document.node(name).head()) {
+                return Err(self.problem(name, block::MARKED));
+            }
             match (old.get(&spelled), new.get(&spelled)) {
                 (Some(old), Some(new)) => self.node(Some(Place { key: Some(name), flow, column }), value, old, new)?,
                 (Some(_), None) if flow => removed.push(index),

@@ -25,7 +25,11 @@ pub fn means_what_was_decided(manifest: &Manifest, program: &Program, namespace:
             let pod = |object: &Json| {
                 let template = place.iter().fold(object, |value, key| &value[key]);
                 let metadata = template["metadata"].as_object().cloned().unwrap_or_default();
-                let mut pod = Pod::deserialize(json!({ "metadata": metadata, "spec": template["spec"] })).expect("a pod");
+                let mut pod = json!({ "metadata": metadata, "spec": template["spec"] });
+                if template["status"].is_object() {
+                    pod["status"] = template["status"].clone();
+                }
+                let mut pod = Pod::deserialize(pod).expect("a pod");
                 old.namespace.unwrap_or(namespace).clone_into(&mut pod.namespace);
                 pod
             };
