@@ -46,7 +46,7 @@ fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
         ("|  # note +", "\n\n"),
         ("|", ""),
         ("|", "\n         \n\n"),
-        ("|4", "\n      more\n     \n"),
+        ("|2", "\n      more\n     \n"),
         ("|-", "\n      \n   \n"),
     ] {
         let text = format!(
