@@ -1,9 +1,11 @@
 //! What the API server would check of a policy by the schema of its definition: unknown and missing fields, types, bounds. The rules in
 //! CEL are not tried.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use podpolicy_api::custom_resource_definitions;
 use podpolicy_manifests::Step;
 use serde_json::Value;
@@ -67,7 +69,9 @@ macro_rules! bail {
 
 /// Checks the spec of a policy. The error begins with the path of the field.
 pub(crate) fn check(kind: &str, api_version: &str, policy: &Value) -> Result<()> {
-    let definitions = custom_resource_definitions();
+    // It takes longer to make them than to read most files.
+    static DEFINITIONS: OnceLock<[CustomResourceDefinition; 2]> = OnceLock::new();
+    let definitions = DEFINITIONS.get_or_init(custom_resource_definitions);
     let definition = definitions.iter().find(|definition| definition.spec.names.kind == kind);
     let versions = definition.iter().flat_map(|definition| &definition.spec.versions);
     let version = versions.clone().find(|version| api_version.split_once('/').is_some_and(|(_, wanted)| wanted == version.name));
