@@ -117,6 +117,13 @@ fn depth_and_aliases_have_bounds() {
 }
 
 #[test]
+fn numbers_that_json_does_not_know_are_a_problem_of_their_document() {
+    let text = "kind: Pod\napiVersion: v1\nmetadata: {labels: {app: web}}\nspec: {containers: [{name: web}], x: -.inf}\n---\n.INF\n---\na: !!str .nan\n";
+    let problems: Vec<_> = rendered(POLICY, text).problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, ["4:39: no number that JSON knows; put it in quotes", "6:1: no number that JSON knows; put it in quotes"]);
+}
+
+#[test]
 fn plain_scalars_are_what_kubectl_takes_them_for() {
     let text = "[yes, 'yes', !!str yes, On, n, ~, , 017, 0o17, 0x1F, 1_000, 1.50, .5, 1e3, -3, 1.2.3, 2001-01-01, 12:30, 08, 18446744073709551615]";
     let manifest = Manifest::parse(text.replace("~, ,", "~, \"\",")).unwrap();

@@ -124,6 +124,9 @@ impl<'a> Builder<'a> {
             self.tree.refers();
         }
         let is_string = tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
+        if style == Style::Plain && !is_string && value::is_beyond_json(content) {
+            self.tree.flawed(bytes(span)[1], value::BEYOND_JSON.to_owned());
+        }
         let id = self.tree.add_scalar(style, (!is_source).then_some(content), is_string, bytes(span));
         self.attach(Anchored { id, nodes: 1, height: 1 }, anchor);
     }

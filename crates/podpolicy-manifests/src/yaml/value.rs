@@ -8,6 +8,8 @@ use serde_json::{Map, Number, Value as Json};
 use super::{Document, Kind, NodeId, Style};
 use crate::problem::Flaw;
 
+pub(super) const BEYOND_JSON: &str = "no number that JSON knows; put it in quotes";
+
 /// How many keys are compared pair by pair.
 const FEW: usize = 12;
 
@@ -61,7 +63,7 @@ impl Reader<'_> {
         if style != Style::Plain || self.document.node(id).is_string() {
             return Ok(Json::from(text));
         }
-        resolve(text).ok_or_else(|| self.problem(id, "no number that JSON knows; put it in quotes"))
+        resolve(text).ok_or_else(|| self.problem(id, BEYOND_JSON))
     }
 
     fn mapping(&self, id: NodeId) -> Result<Map<String, Json>, Flaw> {
@@ -126,6 +128,11 @@ pub(super) fn plain_key<'a>(text: &'a str, document: &'a Document, id: NodeId) -
         Some(Some(other)) => Cow::Owned(other.to_string()),
         Some(None) | None => Cow::Borrowed(written),
     })
+}
+
+/// Whether a plain scalar is a number that JSON has no word for.
+pub(super) fn is_beyond_json(plain: &str) -> bool {
+    plain.starts_with(['.', '+', '-']) && not_text(plain) == Some(None)
 }
 
 /// Whether a plain scalar is a string.
