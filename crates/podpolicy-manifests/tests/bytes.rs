@@ -120,7 +120,7 @@ fn depth_and_aliases_have_bounds() {
 fn numbers_that_json_does_not_know_are_a_problem_of_their_document() {
     let text = "kind: Pod\napiVersion: v1\nmetadata: {labels: {app: web}}\nspec: {containers: [{name: web}], x: -.inf}\n---\n.INF\n---\na: !!str .nan\n";
     let problems: Vec<_> = rendered(POLICY, text).problems.iter().map(ToString::to_string).collect();
-    assert_eq!(problems, ["4:39: no number that JSON knows; put it in quotes", "6:1: no number that JSON knows; put it in quotes"]);
+    assert_eq!(problems, ["4:38: no number that JSON knows; put it in quotes", "6:1: no number that JSON knows; put it in quotes"]);
 }
 
 #[test]
