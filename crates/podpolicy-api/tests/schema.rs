@@ -1,4 +1,4 @@
-//! `crds/schema.json` is what the types say, takes every good policy, and refuses what the API server refuses by its schema.
+//! `docs/podpolicy.schema.json` is what the types say, takes every good policy, and refuses what the API server refuses by its schema.
 //! `UPDATE=1 cargo test -p podpolicy-api` rewrites it.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 #[test]
 fn schema_file_is_what_the_types_say() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds/schema.json");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/podpolicy.schema.json");
     let wanted = format!("{:#}\n", json_schema());
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&file, &wanted).unwrap();
