@@ -56,15 +56,18 @@ demo *arguments: (_tools "go" "clang") control-plane
 bench: (_tools "go" "clang") control-plane
     cargo build --release --locked -p podpolicy
     cargo bench --locked -p podpolicy-engine
+    BENCH_YQ="$(e2e/yq/build.sh)" cargo bench --locked -p podpolicy --bench files
     PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench pods
     PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench creation
     PODPOLICY_BIN="$PWD/target/release/podpolicy" cargo bench --locked -p podpolicy-e2e --bench rollout
     cargo bench --locked -p podpolicy-e2e --bench webhook
 
-# Fuzz the compiler with hostile texts for some seconds
+# Fuzz the compiler with hostile texts, and the editing of manifests, for some seconds each
 fuzz seconds="1200": (_tools "clang" "cargo-fuzz")
     # libFuzzer needs flags of the compiler that are not stable.
     cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . hostile_texts -- -max_total_time={{ seconds }} -max_len=512
+    @mkdir -p fuzz/corpus/manifests
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . manifests corpus/manifests ../crates/podpolicy-manifests/tests/corpus -- -max_total_time={{ seconds }} -max_len=2048 -dict=yaml.dict
 
 # Build kustomize and helm, once
 manifest-tools: (_tools "go")

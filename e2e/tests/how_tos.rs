@@ -13,7 +13,7 @@ use podpolicy_controller::{AdmissionMode, Config};
 use podpolicy_e2e::kubelet::FakeKubelet;
 use podpolicy_e2e::{ControlPlane, InProcess, Options, program};
 
-/// The pages with commands that need nothing but a cluster with the operator. `install.md` has a test of its own.
+/// The pages with commands that need nothing but a cluster with the operator. `install.md` has a test of its own, and `tools.md` needs kustomize and helm.
 const PAGES: [&str; 8] =
     ["labels-and-annotations.md", "settings-at-creation.md", "rollout.md", "exec.md", "metrics.md", "explain.md", "files.md", "check.md"];
 
@@ -26,6 +26,7 @@ async fn commands_of_every_how_to_work() -> anyhow::Result<()> {
     for page in PAGES {
         run(&plane, page, None)?;
     }
+    run(&plane, "tools.md", Some(&manifest_tools()?))?;
     operator.stop().await
 }
 
@@ -36,7 +37,7 @@ async fn commands_to_install_and_uninstall_work() -> anyhow::Result<()> {
     run(&plane, "install.md", Some(&manifest_tools()?))
 }
 
-/// The folder with helm, which is built if need be.
+/// The folder with kustomize and helm, which are built if need be.
 fn manifest_tools() -> anyhow::Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifest-tools/build.sh");
     let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;

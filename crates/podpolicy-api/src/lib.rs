@@ -10,6 +10,7 @@ mod lifecycle;
 mod policy;
 mod probe;
 mod rollout;
+mod schema;
 mod selector;
 mod status;
 
@@ -18,6 +19,7 @@ pub use lifecycle::{Lifecycle, LifecycleHandler, SleepAction};
 pub use policy::{ClusterPodPolicy, ClusterPodPolicySpec, ContainerRule, Enforcement, PodPolicy, PodPolicySpec, PolicyRules, Precedence};
 pub use probe::{ExecAction, GrpcAction, HttpGetAction, HttpHeader, Port, Probe, Scheme, TcpSocketAction};
 pub use rollout::{FailureAction, MaxUnavailable, Rollout, Strategy};
+pub use schema::json_schema;
 pub use selector::{LabelSelector, LabelSelectorRequirement, Operator};
 pub use status::{
     AdmissionBackend, AdmissionStatus, ConditionReason, ConditionType, ExecChecked, Finding, FindingReason, PodCounts, PodPolicyStatus,

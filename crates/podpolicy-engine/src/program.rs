@@ -108,7 +108,7 @@ impl Program {
     }
 
     /// The policies that select a pod with these labels of its own, in order.
-    pub(crate) fn select(&self, pod: &Pod, own: &BTreeMap<String, String>) -> Vec<&Arc<Policy>> {
+    pub fn select(&self, pod: &Pod, own: &BTreeMap<String, String>) -> Vec<&Arc<Policy>> {
         let namespace = pod.namespace.as_str();
         let ranks = match self.indexes.get(namespace) {
             Some(index) => index.get_or_init(|| self.index(namespace)).candidates(own),

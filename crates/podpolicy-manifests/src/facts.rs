@@ -7,7 +7,10 @@ use std::{
 
 use podpolicy_engine::{NAME_LABEL, NamespaceFacts, Reach, Reader, SelectorUse, selector_use};
 
-use crate::Object;
+use crate::{
+    Manifest, Object, objects,
+    relevant::{Part, relevant},
+};
 
 /// What is known so far.
 #[derive(Debug, Default)]
@@ -26,6 +29,25 @@ struct Selecting {
 }
 
 impl Facts {
+    /// Takes in all objects of a text; those that name no namespace are in `namespace`. Documents that cannot be read say nothing: they are told of
+    /// when they are rendered.
+    pub fn add_manifest(&mut self, manifest: &Manifest, namespace: &str) {
+        for document in manifest.documents() {
+            let Ok(value) = relevant(manifest, document, Part::Facts) else { continue };
+            for object in objects(&value) {
+                self.add(&object, object.namespace.unwrap_or(namespace));
+            }
+        }
+    }
+
+    /// Takes in what else is known.
+    pub fn merge(&mut self, other: Self) {
+        let Self { labels, used, selectors } = other;
+        self.labels.extend(labels);
+        self.used.extend(used);
+        self.selectors.extend(selectors);
+    }
+
     /// Takes in an object; `namespace` is where it is.
     pub fn add(&mut self, object: &Object<'_>, namespace: &str) {
         if (object.api_version, object.kind) == ("v1", "Namespace") {

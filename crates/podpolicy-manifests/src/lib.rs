@@ -5,16 +5,19 @@
 //! document that it cannot edit without touching something else is a problem with a position, and stays as it is.
 
 mod check;
+mod diff;
 mod edit;
 mod facts;
 mod object;
 mod pods;
 mod problem;
+mod relevant;
 mod render;
 mod setting;
 mod yaml;
 
 pub use check::{Check, Checked, Finding, IGNORE_ANNOTATION, Place, Rule, Selected, Services, Severity, UnknownRule};
+pub use edit::rewritten;
 pub use facts::Facts;
 pub use object::{Object, objects};
 pub use pods::{Subject, subjects};

@@ -52,13 +52,18 @@ fn collect<'a>(value: &'a Json, path: &mut Vec<Step>, found: &mut Vec<Object<'a>
 impl Object<'_> {
     /// Where its pod or pod template is, from the object on. Anything with containers in spec.template.spec counts as a workload.
     pub fn template(&self) -> Option<&'static [&'static str]> {
-        let place: &[&str] = match (self.api_version, self.kind) {
-            ("v1", "Pod") => &[],
-            ("v1", "PodTemplate") => &["template"],
-            (_, "CronJob") => &["spec", "jobTemplate", "spec", "template"],
-            _ => &["spec", "template"],
-        };
+        let place = place(self.api_version, self.kind);
         let template = place.iter().try_fold(self.value, |value, key| value.get(key))?;
         template["spec"]["containers"].is_array().then_some(place)
+    }
+}
+
+/// Where objects of a kind have their pod or pod template, if they have one.
+pub(crate) fn place(api_version: &str, kind: &str) -> &'static [&'static str] {
+    match (api_version, kind) {
+        ("v1", "Pod") => &[],
+        ("v1", "PodTemplate") => &["template"],
+        (_, "CronJob") => &["spec", "jobTemplate", "spec", "template"],
+        _ => &["spec", "template"],
     }
 }

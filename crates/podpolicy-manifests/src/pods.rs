@@ -56,7 +56,7 @@ pub(crate) fn describe<'a>(
     let template = place.iter().fold(object.value, |value, key| &value[key]);
     let namespace = object.namespace.unwrap_or(namespace);
     let title = format!("{} {namespace}/{}", object.kind, object.name);
-    render::check_texts(manifest, document, &path, &template["metadata"])?;
+    render::check_texts(manifest, document, &path, &template["metadata"]).map_err(|flaw| manifest.problem(flaw))?;
     let pod = render::pod(template, object, namespace).map_err(|message| {
         Problem::at(manifest.text(), manifest.offset(document, &path), format!("{title} has no pod that can be read: {message}"))
     })?;

@@ -11,6 +11,19 @@ pub struct Problem {
     pub message: String,
 }
 
+/// A mistake at a byte of a text. Where that is in lines is found out once it is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Flaw {
+    pub(crate) offset: usize,
+    pub(crate) message: String,
+}
+
+impl Flaw {
+    pub(crate) fn at(offset: usize, message: impl Into<String>) -> Self {
+        Self { offset, message: message.into() }
+    }
+}
+
 /// A place in a text. `Display` gives `line:column`.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Position {
@@ -32,10 +45,20 @@ impl Position {
         let before = &text.as_bytes()[..offset.min(text.len())];
         let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let line = before.split(|&byte| byte == b'\n').count();
-        // Bytes that continue a character in UTF-8 count for nothing.
-        let column = before[line_start..].iter().filter(|&&byte| byte & 0xC0 != 0x80).count() + 1;
-        Self { line, column }
+        Self { line, column: column(&before[line_start..]) }
     }
+
+    /// The same, where it is known at which bytes lines begin, beside the first one.
+    pub(crate) fn among(text: &str, line_starts: &[usize], offset: usize) -> Self {
+        let line = line_starts.partition_point(|&start| start <= offset);
+        let start = line.checked_sub(1).map_or(0, |line| line_starts[line]);
+        Self { line: line + 1, column: column(&text.as_bytes()[start..offset.min(text.len())]) }
+    }
+}
+
+/// The column after these bytes of a line. Bytes that continue a character in UTF-8 count for nothing.
+fn column(before: &[u8]) -> usize {
+    before.iter().filter(|&&byte| byte & 0xC0 != 0x80).count() + 1
 }
 
 /// A text by lines, for those who ask for many positions in it.

@@ -1,10 +1,17 @@
 //! The policies applied to a text.
 
-use podpolicy_engine::{Creation, Omitted, Pod, Program};
+use podpolicy_engine::{Creation, Omitted, Pod, Policy, Program};
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 
-use crate::{Document, Manifest, Object, Problem, Step, edit, objects, setting};
+use crate::{
+    Document, Manifest, Object, Problem, Step, diff,
+    edit::{self, Splice},
+    objects,
+    problem::Flaw,
+    relevant::{Part, relevant},
+    setting,
+};
 
 /// What policies make of a text.
 #[derive(Debug, Default)]
@@ -15,6 +22,15 @@ pub struct Rendered {
     pub problems: Vec<Problem>,
     /// What the policies have to say about pods, in the documents' order.
     pub notes: Vec<Note>,
+    splices: Vec<Splice>,
+}
+
+impl Rendered {
+    /// What changes as the hunks of a unified diff, each with this many lines around what changes; empty where nothing does. `before` is the text
+    /// that was rendered.
+    pub fn diff(&self, before: &str, context: usize) -> String {
+        diff::unified(before, &self.splices, context)
+    }
 }
 
 /// Something to know about one pod or pod template.
@@ -24,20 +40,23 @@ pub struct Note {
     pub problem: Problem,
     /// The object, such as `Deployment shop/web`.
     pub object: String,
+    /// Where the object is in its document.
+    pub path: Vec<Step>,
+    /// The field that it is about, such as `labels[team]`, where it is about one.
+    pub field: Option<String>,
 }
 
 /// Applies the policies to the pods and pod templates in a text. Objects that name no namespace are in `namespace`.
 pub fn render(manifest: &Manifest, program: &Program, namespace: &str) -> Rendered {
     let mut rendered = Rendered::default();
-    let mut splices = Vec::new();
     for document in manifest.documents() {
         match edit_document(manifest, document, program, namespace, &mut rendered.notes) {
-            Ok(edits) => splices.extend(edits),
-            Err(problem) => rendered.problems.push(problem),
+            Ok(edits) => rendered.splices.extend(edits),
+            Err(flaw) => rendered.problems.push(manifest.problem(flaw)),
         }
     }
-    if !splices.is_empty() {
-        rendered.text = Some(edit::apply(manifest.text(), splices));
+    if !rendered.splices.is_empty() {
+        rendered.text = Some(edit::apply(manifest.text(), &rendered.splices));
     }
     rendered
 }
@@ -48,20 +67,22 @@ fn edit_document(
     program: &Program,
     namespace: &str,
     notes: &mut Vec<Note>,
-) -> Result<Vec<edit::Splice>, Problem> {
-    let old = manifest.value(document)?;
+) -> Result<Vec<Splice>, Flaw> {
+    let old = relevant(manifest, document, Part::Pods)?;
     let mut new = None;
     for object in objects(&old) {
         let Some(place) = object.template() else { continue };
         let path: Vec<_> = object.path.iter().cloned().chain(place.iter().map(|key| Step::Key((*key).to_owned()))).collect();
-        let here = |message: String| Problem::at(manifest.text(), manifest.offset(document, &path), message);
+        let here = |message: String| Flaw::at(manifest.offset(document, &path), message);
         let template = place.iter().fold(object.value, |value, key| &value[key]);
         let namespace = object.namespace.unwrap_or(namespace);
         let title = format!("{} {namespace}/{}", object.kind, object.name);
         check_texts(manifest, document, &path, &template["metadata"])?;
         let pod = pod(template, &object, namespace).map_err(|message| here(format!("{title} has no pod that can be read: {message}")))?;
         let creation = program.create(&pod);
-        notes.extend(noted(&creation).into_iter().map(|message| Note { problem: here(message), object: title.clone() }));
+        let note =
+            |field, message| Note { problem: manifest.problem(here(message)), object: title.clone(), path: object.path.clone(), field };
+        notes.extend(noted(&creation).into_iter().map(|(field, message)| note(field, message)));
         if creation.is_empty() {
             continue;
         }
@@ -71,15 +92,11 @@ fn edit_document(
             Step::Index(index) => &mut value[*index],
         });
         setting::apply(changed, &creation);
-        let again = program.create(&self::pod(changed, &object, namespace).map_err(here)?);
-        if let Some(verdict) =
-            again.verdicts.iter().find(|verdict| creation.verdicts.iter().all(|before| before.policy.id() != verdict.policy.id()))
-        {
+        if let Some(policy) = selects_afterwards(program, &pod, &creation) {
             let message = format!(
-                "a label that policies set here makes {} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves",
-                verdict.policy.id()
+                "a label that policies set here makes {policy} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves"
             );
-            notes.push(Note { problem: here(message), object: title });
+            notes.push(note(None, message));
         }
     }
     match new {
@@ -88,15 +105,32 @@ fn edit_document(
     }
 }
 
+/// The policy that selects a pod only by the labels that policies set.
+fn selects_afterwards(program: &Program, pod: &Pod, creation: &Creation) -> Option<String> {
+    let changes = &creation.metadata.labels;
+    if changes.is_empty() {
+        return None;
+    }
+    let mut labels = pod.labels.clone();
+    for (key, change) in changes {
+        match change {
+            Some(value) => labels.insert(key.clone(), value.clone()),
+            None => labels.remove(key),
+        };
+    }
+    let is_new = |policy: &Policy| !policy.is_audit() && creation.verdicts.iter().all(|verdict| verdict.policy.id() != policy.id());
+    program.select(pod, &labels).into_iter().find(|policy| is_new(policy)).map(|policy| policy.id().to_string())
+}
+
 /// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.
-pub(crate) fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Problem> {
+pub(crate) fn check_texts(manifest: &Manifest, document: &Document, path: &[Step], metadata: &Json) -> Result<(), Flaw> {
     for field in ["labels", "annotations"] {
         let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else {
             continue;
         };
         let steps = ["metadata", field, key].map(|key| Step::Key(key.to_owned()));
         let offset = manifest.offset(document, &path.iter().cloned().chain(steps).collect::<Vec<_>>());
-        return Err(Problem::at(manifest.text(), offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
+        return Err(Flaw::at(offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
     }
     Ok(())
 }
@@ -110,20 +144,22 @@ pub(crate) fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Resu
     Ok(pod)
 }
 
-fn noted(creation: &Creation) -> Vec<String> {
+/// What there is to say of a decision: the field, where there is one, and the message.
+fn noted(creation: &Creation) -> Vec<(Option<String>, String)> {
     let findings = creation.verdicts.iter().flat_map(|verdict| {
         let id = verdict.policy.id();
         verdict
             .findings
             .iter()
             .filter(|finding| finding.refused)
-            .map(move |finding| format!("{}: {id} is refused: {}", finding.field, finding.message))
+            .map(move |finding| (Some(finding.field.to_string()), format!("{}: {id} is refused: {}", finding.field, finding.message)))
     });
     let omitted = match creation.omitted {
         Omitted::Nothing => None,
-        Omitted::Metadata | Omitted::Everything => Some(
+        Omitted::Metadata | Omitted::Everything => Some((
+            None,
             "its annotations would be larger than Kubernetes allows, so that labels and annotations are left out; shorten them".to_owned(),
-        ),
+        )),
     };
     findings.chain(omitted).collect()
 }

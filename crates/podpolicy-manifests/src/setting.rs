@@ -52,11 +52,13 @@ fn object(value: &mut Json) -> &mut Map<String, Json> {
 
 fn find<'a>(spec: &'a mut Json, name: &str) -> Option<&'a mut Map<String, Json>> {
     let spec = spec.as_object_mut()?;
-    let list = ["initContainers", "containers"].into_iter().find(|list| {
-        spec.get(*list).and_then(Json::as_array).is_some_and(|containers| containers.iter().any(|container| container["name"] == name))
-    })?;
+    // Some kinds name containers that say no name.
+    let is_it = |container: &Json| container["name"].as_str().unwrap_or_default() == name;
+    let list = ["initContainers", "containers"]
+        .into_iter()
+        .find(|list| spec.get(*list).and_then(Json::as_array).is_some_and(|containers| containers.iter().any(is_it)))?;
     let containers = spec.get_mut(list)?.as_array_mut()?;
-    containers.iter_mut().find(|container| container["name"] == name)?.as_object_mut()
+    containers.iter_mut().find(|container| is_it(container))?.as_object_mut()
 }
 
 /// Makes what is there mean the wanted value, changing no more than that takes.

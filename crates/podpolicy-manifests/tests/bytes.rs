@@ -37,9 +37,18 @@ fn missing_final_newline_stays_missing() {
 
 #[test]
 fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
-    for (header, tail) in
-        [("|", "\n\n"), ("|-", "\n\n\n"), (">", "\n"), ("|+", "\n\n\n"), (">2+", "\n \n"), ("|  # note +", "\n\n"), ("|", "")]
-    {
+    for (header, tail) in [
+        ("|", "\n\n"),
+        ("|-", "\n\n\n"),
+        (">", "\n"),
+        ("|+", "\n\n\n"),
+        (">2+", "\n \n"),
+        ("|  # note +", "\n\n"),
+        ("|", ""),
+        ("|", "\n         \n\n"),
+        ("|2", "\n      more\n     \n"),
+        ("|-", "\n      \n   \n"),
+    ] {
         let text = format!(
             "kind: Pod\napiVersion: v1\nspec: {{containers: [{{name: web}}]}}\nmetadata:\n  labels: {{app: web}}\n  annotations:\n    long: {header}\n      some # text\n      more{tail}"
         );
@@ -49,6 +58,12 @@ fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
         let wanted = before.value(&before.documents()[0]).unwrap()["metadata"]["annotations"]["long"].clone();
         assert_eq!(value["metadata"]["annotations"], serde_json::json!({ "long": wanted, "note": "hello" }), "{header}");
     }
+}
+
+#[test]
+fn line_endings_of_old_machines_are_a_problem() {
+    let rendered = rendered(POLICY, "kind: Pod\rapiVersion: v1\rmetadata:\r  labels: {app: web}\rspec: {containers: [{name: web}]}\r");
+    assert!(rendered.text.is_none() && rendered.problems[0].message.contains("a carriage return without a line feed"), "{rendered:?}");
 }
 
 #[test]
@@ -99,6 +114,13 @@ fn depth_and_aliases_have_bounds() {
     }
     let manifest = Manifest::parse(chain).unwrap();
     assert!(manifest.value(&manifest.documents()[0]).is_err());
+}
+
+#[test]
+fn numbers_that_json_does_not_know_are_a_problem_of_their_document() {
+    let text = "kind: Pod\napiVersion: v1\nmetadata: {labels: {app: web}}\nspec: {containers: [{name: web}], x: -.inf}\n---\n.INF\n---\na: !!str .nan\n";
+    let problems: Vec<_> = rendered(POLICY, text).problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, ["4:38: no number that JSON knows; put it in quotes", "6:1: no number that JSON knows; put it in quotes"]);
 }
 
 #[test]

@@ -14,13 +14,19 @@ mod run;
 mod schema;
 mod status;
 
-use std::{ffi::OsStr, path::PathBuf, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use files::mistake::{Mistake, Mistakes};
 
 /// What scripts go by.
 const EXIT_CODES: &str = "Exit codes: 0 fine, or no difference or finding; 1 differences or findings; 2 an error, which stderr explains";
+
+/// The program's name as a plugin of kubectl.
+const PLUGIN: &str = "kubectl-podpolicy";
+
+/// The program's name as a function of kustomize.
+const FUNCTION: &str = "podpolicy-function";
 
 /// Reconciles labels, annotations, probes and graceful-termination settings onto pods
 #[derive(Debug, Parser)]
@@ -44,8 +50,14 @@ enum Command {
     Diff(files::diff::Arguments),
     /// Print what is wrong with manifests and policies, or will be; exit with 1 where there is something
     Check(files::check::Arguments),
+    /// Apply policies as a function of kustomize or kpt: a ResourceList on stdin, the same with the policies applied on stdout
+    ///
+    /// Policies are the function's configuration (a PodPolicy, a ClusterPodPolicy, or a List of them), items of the list, and what -p names.
+    /// What there is to say becomes results of the list. The program runs as this command as well where its name is podpolicy-function, for
+    /// kustomize, which gives functions no arguments.
+    Function(files::function::Arguments),
     /// Print the CustomResourceDefinitions of both kinds
-    Crd,
+    Crd(crd::Arguments),
     /// Print policies as MutatingAdmissionPolicy objects, for clusters without the operator (Kubernetes 1.36 and later)
     Compile(compile::Arguments),
     /// Print a shell's completions of this command line
@@ -64,7 +76,8 @@ fn main() -> ExitCode {
         Command::Render(arguments) => files::render::run(&arguments),
         Command::Diff(arguments) => files::diff::run(&arguments),
         Command::Check(arguments) => files::check::run(&arguments),
-        Command::Crd => fine(crd::print()),
+        Command::Function(arguments) => files::function::run(&arguments),
+        Command::Crd(arguments) => fine(crd::print(&arguments)),
         Command::Compile(arguments) => fine(compile::run(&arguments)),
         Command::Completions(arguments) => fine(completions::print(&arguments, Arguments::command())),
         Command::Man => fine(completions::print_manual(&Arguments::command())),
@@ -79,16 +92,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the command line says. kubectl finds its plugins under the name `kubectl-podpolicy`; help then says how people call it.
+/// What the command line says. kubectl finds its plugins under the name `kubectl-podpolicy`; help then says how people call it. Under the name
+/// `podpolicy-function` it is the command `function`.
 fn arguments() -> Arguments {
-    let name = std::env::args_os().next().map(PathBuf::from);
-    let is_plugin = name.is_some_and(|name| name.file_stem() == Some(OsStr::new("kubectl-podpolicy")));
-    let command = Arguments::command().mut_subcommands(|command| command.after_help(EXIT_CODES)).bin_name(if is_plugin {
-        "kubectl podpolicy"
-    } else {
-        "podpolicy"
-    });
-    Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    let mut words: Vec<_> = std::env::args_os().collect();
+    let name = words.first().and_then(|name| Path::new(name).file_stem()).unwrap_or_default().to_owned();
+    if name == FUNCTION {
+        words.insert(1, "function".into());
+    }
+    let command = Arguments::command().mut_subcommands(|command| command.after_help(EXIT_CODES));
+    let command = command.bin_name(if name == PLUGIN { "kubectl podpolicy" } else { "podpolicy" });
+    Arguments::from_arg_matches(&command.get_matches_from(words)).unwrap_or_else(|error| error.exit())
 }
 
 /// The exit code of a command that has no findings.

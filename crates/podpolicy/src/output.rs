@@ -2,14 +2,20 @@
 
 use std::{
     fmt,
-    io::{ErrorKind, Write as _, stdout},
+    io::{BufWriter, ErrorKind, Write as _, stdout},
 };
 
 use anyhow::{Context as _, Result};
 
 /// Prints the text as it is; a reader that stops reading is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
-    match stdout().write_all(text.as_bytes()) {
+    print_all([text])
+}
+
+/// Prints the texts one after the other.
+pub(crate) fn print_all<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let mut stdout = BufWriter::new(stdout().lock());
+    match texts.into_iter().try_for_each(|text| stdout.write_all(text.as_bytes())).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         Ok(()) | Err(_) => Ok(()),
     }

@@ -9,7 +9,6 @@ use std::{
     io::Write as _,
     os::unix::fs::{PermissionsExt as _, symlink},
     process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use folder::{Folder, POD, POLICY, RENDERED};
@@ -19,8 +18,9 @@ fn render_prints_manifests_with_the_policies_applied() {
     let folder = Folder::with(&[("policy.yaml", POLICY), ("pods/a.yaml", POD), ("pods/b/c.json", "{\"a\": 1}")]);
     folder.run("render -p policy.yaml pods/a.yaml", "").has(0, RENDERED);
     folder.run("render -p policy.yaml -", POD).has(0, RENDERED);
-    folder.run("render -p policy.yaml pods", "").has(0, &format!("{RENDERED}---\n{{\"a\": 1}}"));
-    folder.run("render .", "").has(0, &format!("{RENDERED}---\n{{\"a\": 1}}\n---\n{POLICY}"));
+    folder.run("render -p policy.yaml pods", "").has(0, RENDERED).tells("hold no Kubernetes object: pods/b/c.json");
+    folder.run("render -p policy.yaml pods/a.yaml pods/b/c.json", "").has(0, &format!("{RENDERED}---\n{{\"a\": 1}}"));
+    folder.run("render .", "").has(0, &format!("{RENDERED}---\n{POLICY}"));
     assert_eq!(folder.read("pods/a.yaml"), POD, "nothing is written");
 }
 
@@ -122,35 +122,6 @@ fn error_in_one_file_prints_nothing_and_writes_the_others() {
 }
 
 #[test]
-fn hostile_files_are_told_with_a_position_in_bounded_time() {
-    let folder = Folder::with(&[("policy.yaml", POLICY)]);
-    let pod = "apiVersion: v1\nkind: Pod\n";
-    let mut bomb = format!("{pod}a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-    for level in 1..30 {
-        let line = format!("a{level}: &a{level} [{}]\n", format!("*a{}, ", level - 1).repeat(10));
-        bomb.push_str(&line);
-    }
-    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("utf8", [pod.as_bytes(), b"a: \"\xff\""].concat(), ":3:5: not UTF-8"),
-        ("nul", [pod.as_bytes(), b"a: \0"].concat(), ":3:4: a NUL byte"),
-        ("depth", [pod.as_bytes(), b"a: ", "[".repeat(10_000).as_bytes()].concat(), ":3:132: not YAML"),
-        ("bomb", bomb.into_bytes(), "aliases stand for more"),
-        ("twice", [pod.as_bytes(), b"a: 1\na: 2\n"].concat(), ":4:1: a is there twice"),
-        ("tab", [pod.as_bytes(), b"a:\n\tb: 1\n"].concat(), ":4:"),
-    ];
-    for (name, content, words) in cases {
-        let file = format!("{name}.yaml");
-        folder.write(&file, &content);
-        let started = Instant::now();
-        let ran = folder.run(&format!("render --write -p policy.yaml {file}"), "");
-        ran.has(2, "").tells(&format!("error: {file}:"));
-        ran.tells(words);
-        assert!(started.elapsed() < Duration::from_secs(20), "{name}");
-        assert_eq!(fs::read(folder.0.path().join(&file)).unwrap(), content, "{name}");
-    }
-}
-
-#[test]
 fn files_of_a_folder_that_are_no_manifests_are_passed_over() {
     let template = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {{ .Release.Name }}: x\n{{- if }}\n";
     let folder =
@@ -162,4 +133,71 @@ fn files_of_a_folder_that_are_no_manifests_are_passed_over() {
     }
     assert_eq!((folder.read("m/a.yaml"), folder.read("m/templates/a.yaml")), (RENDERED.to_owned(), template.to_owned()));
     folder.run("render -p policy.yaml m/templates/a.yaml", "").has(2, "").tells("helm template");
+}
+
+#[test]
+fn charts_are_passed_over_and_named() {
+    let template = POD.replace("name: a #", "name: \"{{ .Release.Name }}\" #");
+    let folder = Folder::with(&[
+        ("policy.yaml", POLICY),
+        ("m/a.yaml", POD),
+        ("m/chart/Chart.yaml", "apiVersion: v2\nname: chart\nversion: 1.0.0\n"),
+        ("m/chart/values.yaml", "replicas: 1\n"),
+        ("m/chart/templates/a.yaml", &template),
+        ("m/chart/templates/b.yaml", "{{- if .Values.b }}\na: b\n{{- end }}\n"),
+    ]);
+    folder
+        .run("render -p policy.yaml m", "")
+        .has(0, RENDERED)
+        .tells("warning: m/chart is a Helm chart and is passed over; render it first");
+    folder.run("render --write -p policy.yaml m", "").has(0, "");
+    assert_eq!(folder.read("m/chart/templates/a.yaml"), template);
+    folder.run("render -p policy.yaml m/chart", "").has(2, "").tells("m/chart is a Helm chart, whose templates are no manifests yet");
+    let named = folder.run("render -p policy.yaml m/chart/templates/a.yaml", "");
+    assert_eq!(named.code, Some(0), "a file that is named is meant: {}", named.stderr);
+}
+
+#[test]
+fn parts_of_kustomizations_are_passed_over_and_named() {
+    let kustomization = "resources: [a.yaml]
+patches:
+- path: patch.yaml
+- patch: '[]'
+patchesStrategicMerge: [old-patch.yaml]
+configMapGenerator:
+- {name: c, files: [config.json, key=data/other.yaml], literals: [a=b]}
+helmCharts: [{name: x, valuesFile: values.yaml}]
+";
+    let folder = Folder::with(&[
+        ("policy.yaml", POLICY),
+        ("m/kustomization.yaml", kustomization),
+        ("m/a.yaml", POD),
+        ("m/patch.yaml", POD),
+        ("m/old-patch.yaml", POD),
+        ("m/config.json", "{\"kind\": \"a\", \"apiVersion\": \"b\"}"),
+        ("m/data/other.yaml", POD),
+        ("m/values.yaml", "a: b\n"),
+        ("other/kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../m]\n"),
+    ]);
+    let ran = folder.run("render -p policy.yaml m other", "");
+    ran.has(0, RENDERED).tells(
+        "m/kustomization.yaml: what it uses as patches or data is passed over (m/config.json, m/data/other.yaml, m/old-patch.yaml, m/patch.yaml, m/values.yaml)",
+    );
+    assert!(!ran.stderr.contains("other/kustomization"), "{}", ran.stderr);
+    folder.write("m/kustomization.yaml", "kind: Kustomization\napiVersion: kustomize.config.k8s.io/v1beta1\nresources: [\n");
+    folder.run("render -p policy.yaml m", "").has(2, "").tells("error: m/kustomization.yaml:");
+}
+
+#[test]
+fn other_files_of_a_folder_are_named_in_one_line() {
+    let folder = Folder::with(&[("policy.yaml", POLICY), ("m/a.yaml", POD), ("m/empty.yaml", "# nothing\n")]);
+    for number in 1..=8 {
+        folder.write(&format!("m/values-{number}.yaml"), "a: b\n");
+    }
+    let ran = folder.run("diff -p policy.yaml m", "");
+    assert_eq!(ran.code, Some(1));
+    ran.tells(
+        "hold no Kubernetes object: m/values-1.yaml, m/values-2.yaml, m/values-3.yaml, m/values-4.yaml, m/values-5.yaml and 3 more\n",
+    );
+    assert!(!ran.stderr.contains("empty.yaml"), "{}", ran.stderr);
 }

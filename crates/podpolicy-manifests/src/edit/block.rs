@@ -2,16 +2,27 @@
 
 use serde_json::Value as Json;
 
-use super::{Editor, Splice, layout, write};
-use crate::{Problem, yaml::NodeId};
+use super::{
+    Editor, Splice,
+    check::Claim,
+    layout,
+    tail::{self, Tail},
+    write,
+};
+use crate::{problem::Flaw, yaml::NodeId};
+
+pub(super) const MARKED: &str = "a key that is marked with a question mark: write it as key: value";
 
 impl Editor<'_> {
     /// Adds lines after those of the last entry.
-    pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Problem> {
+    pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Flaw> {
         let (Some(&(first, _)), Some(&(last, value))) = (entries.first(), entries.last()) else { return Ok(()) };
         let head = self.document.node(first).head();
         if layout::line_before(self.text, head).contains('\t') {
             return Err(self.problem(first, "a tab before the key: indent with spaces"));
+        }
+        if layout::is_marked(self.text, head) {
+            return Err(self.problem(first, MARKED));
         }
         let column = self.layout.column(self.text, head);
         let end = self.content_end(value).max(self.document.node(last).end());
@@ -21,12 +32,19 @@ impl Editor<'_> {
         for (key, value) in added {
             self.layout.entry(&mut lines, key, value, column, ending);
         }
+        match tail::tail(self.text, self.document, (last, value), column, at) {
+            Some(Tail { text, mut meaning }) => {
+                meaning.extend(added.iter().map(|(key, value)| ((*key).clone(), (*value).clone())));
+                self.claim(Claim::Text { text: text + &lines, value: Json::Object(meaning) });
+            }
+            None => self.claims = None,
+        }
         self.splices.push(Splice::insert(at, self.fitted(at, lines, ending)));
         Ok(())
     }
 
     /// Removes the lines of an entry.
-    pub(super) fn remove_from_block(&mut self, key: NodeId, value: NodeId) -> Result<(), Problem> {
+    pub(super) fn remove_from_block(&mut self, key: NodeId, value: NodeId) -> Result<(), Flaw> {
         let head = self.document.node(key).head();
         let before = layout::line_before(self.text, head);
         if !before.trim_start_matches('\u{feff}').chars().all(|char| char == ' ') {
@@ -35,20 +53,21 @@ impl Editor<'_> {
             );
         }
         let end = self.content_end(value).max(self.document.node(key).end());
+        self.claims = None;
         self.splices.push(Splice { range: head - before.len()..layout::line_end(self.text, end), text: String::new() });
         Ok(())
     }
 
     /// Writes the value of a key anew.
-    pub(super) fn block_value(&mut self, key: NodeId, value: NodeId, column: usize, new: &Json) -> Result<(), Problem> {
+    pub(super) fn block_value(&mut self, key: NodeId, value: NodeId, column: usize, new: &Json) -> Result<(), Flaw> {
         let (name, node) = (self.document.node(key), self.document.node(value));
         let Some(colon) = layout::colon_after(self.text, name.end()) else {
-            return Err(self.problem(key, "a key that is marked with a question mark: write it as key: value"));
+            return Err(self.problem(key, MARKED));
         };
         let ending = self.layout.line_ending(self.text, name.head());
         let is_lines = new.as_object().is_some_and(|map| !map.is_empty()) || new.as_array().is_some_and(|list| !list.is_empty());
         // An anchor or a tag stays with the value, unless it is an alias that goes.
-        let from = if node.start == node.end && node.head == node.start { colon } else { layout::content_start(self.text, colon) };
+        let from = if node.is_absent() && node.head() == node.start() { colon } else { layout::content_start(self.text, colon) };
         let to = self.content_end(value).max(from);
         if !is_lines {
             let space = if from == colon { " " } else { "" };
@@ -58,10 +77,19 @@ impl Editor<'_> {
         }
         let mut lines = String::new();
         self.layout.children(&mut lines, new, column, ending);
+        let at = layout::line_end(self.text, to);
+        if self.text[colon..from].contains('\n') {
+            // It has lines of its own already.
+            if !self.text[..at].ends_with('\n') {
+                lines.truncate(lines.len() - ending.len());
+            }
+            let start = from - layout::line_before(self.text, from).len();
+            self.splices.push(Splice { range: start..at, text: lines });
+            return Ok(());
+        }
         // What is left of the line (a comment) stays before the new lines.
         let start_of_blanks = self.text[..from].trim_end_matches([' ', '\t']).len().max(colon);
         self.splices.push(Splice { range: start_of_blanks..to, text: String::new() });
-        let at = layout::line_end(self.text, to);
         let lines = self.fitted(at, lines, ending);
         self.splices.push(Splice::insert(at, lines));
         Ok(())

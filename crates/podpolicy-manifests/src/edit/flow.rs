@@ -15,7 +15,10 @@ impl Editor<'_> {
             return;
         };
         let last = self.document.node(last);
-        let end = self.content_end(value).max(last.end());
+        let end = match layout::colon_after(self.text, last.end()) {
+            Some(colon) if self.document.node(value).is_absent() => colon,
+            _ => self.content_end(value).max(last.end()),
+        };
         let before = layout::line_before(self.text, last.head());
         if !before.chars().all(|char| matches!(char, ' ' | '\t')) {
             let mut text = String::new();

@@ -28,22 +28,23 @@ impl Layout {
         let mut layout = Self { json: false, compact: false, step: 2, list_step: 0 };
         let (mut step, mut list_step) = (None, None);
         let mut is_compact = None;
-        if let Kind::Mapping { flow: true, entries } = &document.node(document.root()).kind {
-            layout.json = entries.iter().all(|&(key, _)| matches!(document.node(key).kind, Kind::Scalar(Style::DoubleQuoted, _)));
+        if document.kind(document.root()) == (Kind::Mapping { flow: true }) {
+            layout.json = document.entries(document.root()).all(|(key, _)| document.kind(key) == Kind::Scalar(Style::DoubleQuoted));
         }
-        for node in document.nodes() {
-            let Kind::Mapping { flow, entries } = &node.kind else { continue };
-            for &(key, value) in entries {
+        for id in document.ids() {
+            let Kind::Mapping { flow } = document.kind(id) else { continue };
+            for (key, value) in document.entries(id) {
+                let kind = document.kind(value);
                 let (key, value) = (document.node(key), document.node(value));
-                if *flow {
+                if flow {
                     is_compact =
                         is_compact.or(Some(text[key.end()..].starts_with(':') && !text[key.end() + 1..].starts_with([' ', '\r', '\n'])));
                     continue;
                 }
                 let further = |start| column(text, start).checked_sub(column(text, key.head()));
-                match value.kind {
-                    Kind::Mapping { flow: false, .. } => step = step.or_else(|| further(value.start()).filter(|&step| step > 0)),
-                    Kind::Sequence { flow: false, .. } => list_step = list_step.or_else(|| further(list_start(text, value.start()))),
+                match kind {
+                    Kind::Mapping { flow: false } => step = step.or_else(|| further(value.start()).filter(|&step| step > 0)),
+                    Kind::Sequence { flow: false } => list_step = list_step.or_else(|| further(list_start(text, value.start()))),
                     Kind::Scalar(..) | Kind::Sequence { .. } | Kind::Mapping { .. } | Kind::Alias(_) => {}
                 }
             }
@@ -174,7 +175,7 @@ fn is_lines(value: &Json) -> bool {
     value.as_object().is_some_and(|map| !map.is_empty()) || value.as_array().is_some_and(|list| !list.is_empty())
 }
 
-fn push_blanks(lines: &mut String, number: usize) {
+pub(super) fn push_blanks(lines: &mut String, number: usize) {
     lines.extend(std::iter::repeat_n(' ', number));
 }
 
@@ -183,7 +184,8 @@ fn list_start(text: &str, start: usize) -> usize {
     if text[start..].starts_with('-') { start } else { text[..start].rfind('-').unwrap_or(start) }
 }
 
-fn column(text: &str, offset: usize) -> usize {
+/// The column at which a byte stands, in characters, from 0.
+pub(super) fn column(text: &str, offset: usize) -> usize {
     line_before(text, offset).trim_start_matches('\u{feff}').chars().count()
 }
 
@@ -191,6 +193,11 @@ fn column(text: &str, offset: usize) -> usize {
 pub(super) fn line_before(text: &str, offset: usize) -> &str {
     let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
     &text[start..offset]
+}
+
+/// Whether a question mark before the key says that it is one.
+pub(super) fn is_marked(text: &str, key: usize) -> bool {
+    line_before(text, key).trim_end().ends_with('?')
 }
 
 /// The blanks at the beginning of the line that a byte is in.
@@ -223,10 +230,21 @@ pub(super) fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     let header = line_before(text, header_end);
     // Its header is the last thing in its line, but for a comment.
     let header = header.split(" #").next().unwrap_or(header).trim_end();
-    let keeps = header.ends_with('+') || header.trim_end_matches(|char: char| char.is_ascii_digit()).ends_with('+');
-    let content =
-        if keeps { text[..end].strip_suffix('\n').unwrap_or(&text[..end]) } else { text[..end].trim_end_matches([' ', '\r', '\n']) };
-    content.len().max(header_end)
+    let indicators = &header[header.rfind(['|', '>']).unwrap_or(header.len())..];
+    if indicators.contains('+') {
+        return text[..end].strip_suffix('\n').unwrap_or(&text[..end]).len().max(header_end);
+    }
+    let blanks = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_blank = |line: &str| line.trim_end_matches(['\r', '\n']).chars().all(|char| char == ' ');
+    let body = &text[header_end..end];
+    // More blanks than that are text.
+    let is_indented_by_number = indicators.contains(|char: char| char.is_ascii_digit());
+    let indentation = if is_indented_by_number { 0 } else { body.lines().find(|line| !is_blank(line)).map_or(0, blanks) };
+    let mut content = body;
+    while let Some(line) = content.split_inclusive('\n').next_back().filter(|line| is_blank(line) && blanks(line) <= indentation) {
+        content = &content[..content.len() - line.len()];
+    }
+    header_end + content.trim_end_matches(['\r', '\n']).len()
 }
 
 /// The byte after the colon that follows a key.
@@ -253,15 +271,27 @@ pub(super) fn content_start(text: &str, from: usize) -> usize {
     }
 }
 
-/// The bytes of a document and of what stands around it, up to its neighbours' markers.
+/// The bytes of a document and of what stands around it, up to its neighbours.
 pub(super) fn surroundings(text: &str, documents: &[Document], number: usize) -> Range<usize> {
-    let head = |document: &Document| document.node(document.root()).head();
-    // A line that begins with three dashes parts documents; inside of a document there is none.
-    let marker_before = |offset: usize| {
-        let before = line_before(text, offset);
-        if before.starts_with("---") { Some(offset - before.len()) } else { text[..offset].rfind("\n---").map(|at| at + 1) }
+    // Where a document begins: after the end of the one before it where that is marked, so that directives are in; or else with its own marker. Inside
+    // of a document no line begins like that.
+    let beginning = |number: usize| {
+        let document = documents.get(number)?;
+        let before = documents.get(number.checked_sub(1)?)?;
+        let (end, head) = (before.node(before.root()).end(), document.node(document.root()).head());
+        let start = end - line_before(text, end).len();
+        let (mut at, mut after_end, mut marker) = (start, None, None);
+        for line in text[start..head].split_inclusive('\n') {
+            if line.starts_with("---") {
+                marker = Some(at);
+            }
+            at += line.len();
+            if line.starts_with("...") {
+                after_end = Some(at);
+            }
+        }
+        after_end.or(marker)
     };
-    let start = if number == 0 { 0 } else { marker_before(head(&documents[number])).unwrap_or_default() };
-    let end = documents.get(number + 1).and_then(|next| marker_before(head(next))).unwrap_or(text.len());
-    start..end.max(start)
+    let start = beginning(number).unwrap_or_default();
+    start..beginning(number + 1).unwrap_or(text.len()).max(start)
 }

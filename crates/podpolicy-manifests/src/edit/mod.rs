@@ -4,8 +4,10 @@
 //! before it is handed out: a text that does not mean what is wanted never gets out.
 
 mod block;
+mod check;
 mod flow;
 mod layout;
+mod tail;
 mod write;
 
 use std::ops::Range;
@@ -14,7 +16,8 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     Document, Manifest, Problem,
-    edit::layout::Layout,
+    edit::{check::Claim, layout::Layout},
+    problem::Flaw,
     yaml::{Kind, NodeId, Style, is_merge, key},
 };
 
@@ -31,55 +34,50 @@ impl Splice {
     }
 }
 
-/// What to replace so that the document means `new` instead of `old`.
-pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Problem> {
-    let mut editor = Editor { text: manifest.text(), document, layout: Layout::of(manifest.text(), document), splices: Vec::new() };
+/// What to replace so that the document means `new` instead of `old`. Both can be a part of what the document says: what neither has stays.
+pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Flaw> {
+    let text = manifest.document_text(document);
+    if let Some(at) = text.match_indices('\r').map(|(at, _)| at).find(|&at| text.as_bytes().get(at + 1) != Some(&b'\n')) {
+        let offset = document.node(document.root()).head() + at;
+        return Err(Flaw::at(offset, "a carriage return without a line feed: save the file with line endings of Unix or Windows"));
+    }
+    let layout = Layout::of(manifest.text(), document);
+    let mut editor = Editor { text: manifest.text(), document, layout, splices: Vec::new(), claims: Some(Vec::new()) };
     editor.node(None, document.root(), old, new)?;
-    let mut splices = editor.splices;
+    let Editor { mut splices, claims, .. } = editor;
     splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
-    check(manifest, document, new, &splices)?;
+    let is_proven = claims.is_some_and(|claims| claims.iter().all(|claim| claim.holds(manifest, document, &splices)));
+    // Reading the whole document once more takes as long as reading it the first time.
+    if !is_proven || cfg!(debug_assertions) {
+        check::check(manifest, document, (old, new), &splices)?;
+    }
     Ok(splices)
 }
 
-/// The text with the bytes replaced; the splices are in order.
-pub(crate) fn apply(text: &str, splices: Vec<Splice>) -> String {
-    let added: usize = splices.iter().map(|splice| splice.text.len()).sum();
-    let mut edited = String::with_capacity(text.len() + added);
-    let mut at = 0;
-    for Splice { range, text: new } in splices {
-        edited.push_str(&text[at..range.start]);
-        edited.push_str(&new);
-        at = range.end;
-    }
-    edited.push_str(&text[at..]);
-    edited
+/// The text in which a document means another value; all bytes stay that say the same in both.
+pub fn rewritten(manifest: &Manifest, document: &Document, new: &Json) -> Result<String, Problem> {
+    let old = manifest.value(document)?;
+    let splices = edit(manifest, document, &old, new).map_err(|flaw| manifest.problem(flaw))?;
+    Ok(apply(manifest.text(), &splices))
 }
 
-/// Reads the document once more as it would be.
-fn check(manifest: &Manifest, document: &Document, new: &Json, splices: &[Splice]) -> Result<(), Problem> {
-    let text = manifest.text();
-    let here = document.node(document.root()).head();
-    let failed = |why: &str| {
-        Problem::at(
-            text,
-            here,
-            format!(
-                "the document cannot be edited without changing something else ({why}); please report it, and write the change by hand"
-            ),
-        )
-    };
-    if splices.windows(2).any(|pair| pair[0].range.end > pair[1].range.start) {
-        return Err(failed("two changes meet"));
+/// The text with the bytes replaced; the splices are in order.
+pub(crate) fn apply(text: &str, splices: &[Splice]) -> String {
+    apply_within(text, 0..text.len(), splices)
+}
+
+/// Some bytes of the text with those replaced that the splices replace; they are in order, and all are in there.
+pub(crate) fn apply_within(text: &str, bytes: Range<usize>, splices: &[Splice]) -> String {
+    let added: usize = splices.iter().map(|splice| splice.text.len()).sum();
+    let mut edited = String::with_capacity(bytes.len() + added);
+    let mut at = bytes.start;
+    for Splice { range, text: new } in splices {
+        edited.push_str(&text[at..range.start]);
+        edited.push_str(new);
+        at = range.end;
     }
-    let number = manifest.documents().iter().position(|other| std::ptr::eq(other, document)).unwrap_or_default();
-    let range = layout::surroundings(text, manifest.documents(), number);
-    let local = splices
-        .iter()
-        .map(|Splice { range: bytes, text }| Splice { range: bytes.start - range.start..bytes.end - range.start, text: text.clone() });
-    let edited = Manifest::parse(apply(&text[range.clone()], local.collect())).map_err(|problem| failed(&problem.message))?;
-    let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
-    let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
-    if value == *new { Ok(()) } else { Err(failed("it would mean something else")) }
+    edited.push_str(&text[at..bytes.end]);
+    edited
 }
 
 struct Editor<'a> {
@@ -87,6 +85,8 @@ struct Editor<'a> {
     document: &'a Document,
     layout: Layout,
     splices: Vec<Splice>,
+    /// What has to be true of the edited text; none where only reading all of it can tell.
+    claims: Option<Vec<Claim<'a>>>,
 }
 
 /// The collection that a value is in.
@@ -99,26 +99,36 @@ struct Place {
     column: usize,
 }
 
-impl Editor<'_> {
+impl<'a> Editor<'a> {
     /// Makes a node mean another value.
-    fn node(&mut self, place: Option<Place>, id: NodeId, old: &Json, new: &Json) -> Result<(), Problem> {
+    fn node(&mut self, place: Option<Place>, id: NodeId, old: &'a Json, new: &'a Json) -> Result<(), Flaw> {
         if old == new {
             return Ok(());
         }
         let document = self.document;
         let node = document.node(id);
-        if node.is_shared {
+        if node.is_shared() {
             return Err(self
                 .problem(id, "a policy changes what has an anchor here, and an alias elsewhere shows the same: write one of the two out"));
         }
-        match (&node.kind, old, new) {
-            (Kind::Mapping { flow, entries }, Json::Object(old), Json::Object(new)) => self.mapping(id, *flow, entries, old, new),
-            (Kind::Sequence { flow, items }, Json::Array(old), Json::Array(new)) if old.len() == new.len() => {
-                let place = Place { key: None, flow: *flow, column: self.layout.column(self.text, node.start()) };
-                items.iter().zip(old.iter().zip(new)).try_for_each(|(&item, (old, new))| self.node(Some(place), item, old, new))
+        let is_flow = matches!(document.kind(id), Kind::Mapping { flow: true } | Kind::Sequence { flow: true });
+        if is_flow && place.is_none_or(|place| !place.flow) {
+            self.claim(Claim::Flow { id, old, new });
+        }
+        match (document.kind(id), old, new) {
+            (Kind::Mapping { flow }, Json::Object(old), Json::Object(new)) => {
+                let entries: Vec<_> = document.entries(id).collect();
+                self.mapping(id, flow, &entries, old, new)
             }
-            (Kind::Scalar(style, _), _, _) if *style != Style::Block && node.start != node.end && !new.is_object() && !new.is_array() => {
-                let text = write::scalar(new, *style, self.layout.json);
+            (Kind::Sequence { flow }, Json::Array(old), Json::Array(new)) if old.len() == new.len() => {
+                let place = Place { key: None, flow, column: self.layout.column(self.text, node.start()) };
+                document.items(id).zip(old.iter().zip(new)).try_for_each(|(item, (old, new))| self.node(Some(place), item, old, new))
+            }
+            (Kind::Scalar(style), _, _) if style != Style::Block && !node.is_absent() && !new.is_object() && !new.is_array() => {
+                let text = write::scalar(new, style, self.layout.json);
+                if place.is_some_and(|place| !place.flow) {
+                    self.claim(Claim::Text { text: text.clone(), value: new.clone() });
+                }
                 self.splices.push(Splice { range: node.start()..node.end(), text });
                 Ok(())
             }
@@ -127,18 +137,24 @@ impl Editor<'_> {
     }
 
     /// Writes a value anew, whatever is there.
-    fn value(&mut self, place: Option<Place>, id: NodeId, new: &Json) -> Result<(), Problem> {
+    fn value(&mut self, place: Option<Place>, id: NodeId, new: &Json) -> Result<(), Flaw> {
         let Some(place) = place else { return Err(self.problem(id, "the document is no mapping")) };
         let node = self.document.node(id);
         let (from, to) = (node.start(), self.content_end(id));
         if place.flow {
-            if node.start == node.end {
-                return Err(self.problem(id, "a key without a value between braces: write {} there, so that it can be filled in"));
-            }
             let text = self.layout.flow(new);
-            self.splices.push(Splice { range: from..to, text });
+            // A key without a value can do without a colon, too.
+            let splice = match place.key.filter(|_| node.is_absent()).map(|key| self.document.node(key).end()) {
+                Some(end) => match layout::colon_after(self.text, end) {
+                    Some(colon) => Splice::insert(colon, format!(" {text}")),
+                    None => Splice::insert(end, format!(": {text}")),
+                },
+                None => Splice { range: from..to, text },
+            };
+            self.splices.push(splice);
             return Ok(());
         }
+        self.claims = None;
         if let Some(key) = place.key {
             return self.block_value(key, id, place.column, new);
         }
@@ -152,19 +168,22 @@ impl Editor<'_> {
         id: NodeId,
         flow: bool,
         entries: &[(NodeId, NodeId)],
-        old: &Map<String, Json>,
-        new: &Map<String, Json>,
-    ) -> Result<(), Problem> {
+        old: &'a Map<String, Json>,
+        new: &'a Map<String, Json>,
+    ) -> Result<(), Flaw> {
         let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, &new.iter().collect::<Vec<_>>()) };
         let column = self.layout.column(self.text, self.document.node(first).head());
         let mut removed = Vec::new();
         let mut inherited: Vec<_> = old.keys().map(String::as_str).collect();
         for (index, &(name, value)) in entries.iter().enumerate() {
-            if is_merge(self.text, self.document.node(name)) {
+            if is_merge(self.text, self.document, name) {
                 continue;
             }
             let spelled = key(self.text, self.document, name)?;
             inherited.retain(|key| *key != spelled);
+            if old.get(&spelled) != new.get(&spelled) && layout::is_marked(self.text, self.document.node(name).head()) {
+                return Err(self.problem(name, block::MARKED));
+            }
             match (old.get(&spelled), new.get(&spelled)) {
                 (Some(old), Some(new)) => self.node(Some(Place { key: Some(name), flow, column }), value, old, new)?,
                 (Some(_), None) if flow => removed.push(index),
@@ -187,7 +206,7 @@ impl Editor<'_> {
     }
 
     /// Adds entries to a mapping.
-    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Problem> {
+    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Flaw> {
         match (added.is_empty(), flow) {
             (true, _) => Ok(()),
             (false, true) => {
@@ -201,15 +220,23 @@ impl Editor<'_> {
     /// Where what a node says ends, without the rest of its last line. An absent value ends with the colon before it.
     fn content_end(&self, id: NodeId) -> usize {
         let node = self.document.node(id);
-        match &node.kind {
-            Kind::Scalar(Style::Block, _) => layout::block_scalar_end(self.text, node.start(), node.end()),
-            Kind::Sequence { flow: false, items } => items.last().map_or(node.end(), |&last| self.content_end(last)),
-            Kind::Mapping { flow: false, entries } => entries.last().map_or(node.end(), |&(_, last)| self.content_end(last)),
-            Kind::Scalar(..) | Kind::Sequence { .. } | Kind::Mapping { .. } | Kind::Alias(_) => node.end(),
+        let last = match self.document.kind(id) {
+            Kind::Scalar(Style::Block) => return layout::block_scalar_end(self.text, node.start(), node.end()),
+            Kind::Sequence { flow: false } => self.document.items(id).last(),
+            Kind::Mapping { flow: false } => self.document.entries(id).last().map(|(_, value)| value),
+            Kind::Scalar(_) | Kind::Sequence { flow: true } | Kind::Mapping { flow: true } | Kind::Alias(_) => None,
+        };
+        last.map_or(node.end(), |last| self.content_end(last))
+    }
+
+    /// Says what has to be true of the edited text.
+    fn claim(&mut self, claim: Claim<'a>) {
+        if let Some(claims) = &mut self.claims {
+            claims.push(claim);
         }
     }
 
-    fn problem(&self, id: NodeId, message: impl Into<String>) -> Problem {
-        Problem::at(self.text, self.document.node(id).head(), message)
+    fn problem(&self, id: NodeId, message: impl Into<String>) -> Flaw {
+        Flaw::at(self.document.node(id).head(), message)
     }
 }

@@ -1,26 +1,26 @@
 //! A text as documents, and a document as a tree of nodes that know which bytes they are. JSON is YAML in flow style.
 
 mod parse;
+mod tree;
 mod value;
 
-pub(crate) use value::{is_merge, is_text, key};
+pub use tree::Document;
+pub(crate) use tree::{Kind, NodeId, Style};
+pub(crate) use value::{is_merge, is_text, key, value};
+
+use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
-use crate::Problem;
+use crate::{Position, Problem, problem::Flaw};
 
 /// A text and the documents in it.
 #[derive(Debug)]
 pub struct Manifest {
     text: String,
     documents: Vec<Document>,
-}
-
-/// One document of a text.
-#[derive(Debug)]
-pub struct Document {
-    nodes: Vec<Node>,
-    root: NodeId,
+    /// Where lines begin, beside the first one, once somebody asks for a place.
+    line_starts: OnceLock<Vec<usize>>,
 }
 
 /// One step on the way from a document to a value in it.
@@ -32,56 +32,21 @@ pub enum Step {
     Index(usize),
 }
 
-/// A node's place in its document.
-pub(crate) type NodeId = u32;
-
-/// A node: the bytes from `start` to `end` without its anchor and tag; `head` is where those begin. The start of a block scalar is that of its
-/// first line, the end of a block collection that of the line after it.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) head: u32,
-    pub(crate) start: u32,
-    pub(crate) end: u32,
-    /// Whether an alias elsewhere shows the same node.
-    pub(crate) is_shared: bool,
-    /// Whether a tag says that the scalar is a string.
-    pub(crate) is_string: bool,
-    pub(crate) kind: Kind,
-}
-
-#[derive(Debug)]
-pub(crate) enum Kind {
-    /// The text where it differs from the bytes.
-    Scalar(Style, Option<Box<str>>),
-    Sequence {
-        flow: bool,
-        items: Vec<NodeId>,
-    },
-    Mapping {
-        flow: bool,
-        entries: Vec<(NodeId, NodeId)>,
-    },
-    Alias(NodeId),
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Style {
-    Plain,
-    SingleQuoted,
-    DoubleQuoted,
-    Block,
-}
-
 impl Manifest {
     /// Reads a text. Fails where it is not YAML, and where it is larger or deeper than any manifest.
     pub fn parse(text: String) -> Result<Self, Problem> {
         let documents = parse::parse(&text)?;
-        Ok(Self { text, documents })
+        Ok(Self { text, documents, line_starts: OnceLock::new() })
     }
 
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The text alone, once nothing more is asked of the documents.
+    pub fn into_text(self) -> String {
+        self.text
     }
 
     /// The documents; those without content are left out.
@@ -91,70 +56,60 @@ impl Manifest {
 
     /// The value of a document, as kubectl reads it: `yes`, `on` and the like are booleans, as in YAML 1.1.
     pub fn value(&self, document: &Document) -> Result<Json, Problem> {
-        value::value(&self.text, document)
+        self.whole(document).map_err(|flaw| self.problem(flaw))
+    }
+
+    pub(crate) fn whole(&self, document: &Document) -> Result<Json, Flaw> {
+        self.sound(document)?;
+        value::value(&self.text, document, document.root())
+    }
+
+    /// A mistake with its place.
+    pub(crate) fn problem(&self, Flaw { offset, message }: Flaw) -> Problem {
+        let starts = self.line_starts.get_or_init(|| self.text.match_indices('\n').map(|(at, _)| at + 1).collect());
+        Problem { position: Position::among(&self.text, starts, offset), message }
+    }
+
+    /// Fails where the document is YAML, but no manifest.
+    pub(crate) fn sound(&self, document: &Document) -> Result<(), Flaw> {
+        document.flaw().map_or(Ok(()), |(offset, message)| Err(Flaw::at(offset, message)))
+    }
+
+    /// The value of one node.
+    pub(crate) fn node_value(&self, document: &Document, id: NodeId) -> Result<Json, Flaw> {
+        value::value(&self.text, document, id)
+    }
+
+    /// The value of a key in a mapping, without those that are merged in.
+    pub(crate) fn entry(&self, document: &Document, mapping: NodeId, wanted: &str) -> Option<(NodeId, NodeId)> {
+        let is_wanted = |name: NodeId| key(&self.text, document, name).is_ok_and(|name| name == wanted);
+        document.entries(document.resolve(mapping)).find(|&(name, _)| is_wanted(name))
+    }
+
+    /// Whether a document is a Kubernetes object, as far as a look at its first keys tells.
+    pub fn is_object(&self, document: &Document) -> bool {
+        ["apiVersion", "kind"].iter().all(|key| self.entry(document, document.root(), key).is_some())
+    }
+
+    /// The bytes of a document, from its first node to the end of its last one.
+    pub fn document_text(&self, document: &Document) -> &str {
+        let root = document.node(document.root());
+        &self.text[root.head()..root.end()]
     }
 
     /// The byte at which the deepest value on the path begins that is there.
     pub fn offset(&self, document: &Document, path: &[Step]) -> usize {
-        let mut at = document.root;
-        let mut offset = document.node(at).head;
+        let mut at = document.root();
+        let mut offset = document.node(at).head();
         for step in path {
-            let next = match (&document.node(document.resolve(at)).kind, step) {
-                (Kind::Mapping { entries, .. }, Step::Key(wanted)) => {
-                    entries.iter().find(|(name, _)| key(&self.text, document, *name).is_ok_and(|name| name == *wanted)).copied()
-                }
-                (Kind::Sequence { items, .. }, Step::Index(index)) => items.get(*index).map(|&item| (item, item)),
-                _ => None,
+            let next = match step {
+                Step::Key(wanted) => self.entry(document, at, wanted),
+                Step::Index(index) => document.items(document.resolve(at)).nth(*index).map(|item| (item, item)),
             };
             let Some((name, value)) = next else { break };
-            offset = document.node(name).head;
+            offset = document.node(name).head();
             at = value;
         }
-        offset as usize
-    }
-}
-
-impl Document {
-    pub(crate) fn root(&self) -> NodeId {
-        self.root
-    }
-
-    pub(crate) fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
-    pub(crate) fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id as usize]
-    }
-
-    /// The node itself, or the one that an alias shows.
-    pub(crate) fn resolve(&self, id: NodeId) -> NodeId {
-        match self.node(id).kind {
-            Kind::Alias(target) => target,
-            Kind::Scalar(..) | Kind::Sequence { .. } | Kind::Mapping { .. } => id,
-        }
-    }
-}
-
-impl Node {
-    pub(crate) fn start(&self) -> usize {
-        self.start as usize
-    }
-
-    pub(crate) fn end(&self) -> usize {
-        self.end as usize
-    }
-
-    pub(crate) fn head(&self) -> usize {
-        self.head as usize
-    }
-
-    /// The text of a scalar; that of other nodes is empty.
-    pub(crate) fn scalar<'a>(&'a self, text: &'a str) -> &'a str {
-        match &self.kind {
-            Kind::Scalar(_, Some(read)) => read,
-            Kind::Scalar(_, None) => &text[self.start()..self.end()],
-            Kind::Sequence { .. } | Kind::Mapping { .. } | Kind::Alias(_) => "",
-        }
+        offset
     }
 }

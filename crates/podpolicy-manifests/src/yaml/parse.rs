@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, StructureStyle, Tag};
 
-use super::{Document, Kind, Node, NodeId, Style};
+use super::{Document, NodeId, Style, value};
 use crate::Problem;
 
 /// The largest text that is read, in bytes.
@@ -13,35 +13,43 @@ const LARGEST: usize = 256 * 1024 * 1024;
 /// The deepest nesting that is read.
 const DEEPEST: usize = 128;
 
+/// The most nodes that aliases may stand for in one document.
+const MOST_EXPANDED: usize = 100_000;
+
+/// The deepest nesting once aliases stand for what they show.
+const DEEPEST_EXPANDED: usize = 256;
+
 /// Reads all documents of a text.
 pub(super) fn parse(text: &str) -> Result<Vec<Document>, Problem> {
     if text.len() > LARGEST {
         return Err(Problem::at(text, 0, format!("larger than {} MiB: split it into several files", LARGEST >> 20)));
     }
-    if let Some(at) = text.bytes().position(|byte| byte == 0) {
+    if text.as_bytes().contains(&0) {
+        let at = text.find('\0').unwrap_or_default();
         return Err(Problem::at(text, at, "a NUL byte: the file is binary; exclude it"));
     }
     let options = granit_parser::options! { emit_anchor_events: true, emit_comments: false, flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };
     let mut documents = Vec::new();
-    let mut builder = Builder::default();
+    let mut builder = Builder::of(text);
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| unreadable(text, &error))?;
-        let range = span.byte_range().unwrap_or_default();
         match event {
-            Event::DocumentStart(..) => builder = Builder::default(),
-            Event::DocumentEnd => documents.extend(std::mem::take(&mut builder).into_document()),
-            Event::Scalar(content, style, anchor, tag) => builder.scalar(text, &content, style, anchor, tag.as_deref(), &span),
+            Event::DocumentStart(..) => builder = Builder::of(text),
+            Event::DocumentEnd => documents.extend(std::mem::replace(&mut builder, Builder::of(text)).tree.grown()),
+            Event::Scalar(content, style, anchor, tag) => builder.scalar(&content, style, anchor, tag.as_deref(), &span),
             Event::SequenceStart(style, anchor, _) => {
-                let kind = Kind::Sequence { flow: style == StructureStyle::Flow, items: Vec::new() };
-                builder.open(kind, anchor, &span);
+                let id = builder.tree.add_sequence(style == StructureStyle::Flow, bytes(&span));
+                builder.open(id, false, anchor);
             }
             Event::MappingStart(style, anchor, _) => {
-                let kind = Kind::Mapping { flow: style == StructureStyle::Flow, entries: Vec::new() };
-                builder.open(kind, anchor, &span);
+                let id = builder.tree.add_mapping(style == StructureStyle::Flow, bytes(&span));
+                builder.open(id, true, anchor);
             }
-            Event::SequenceEnd | Event::MappingEnd => builder.close(range.end),
-            Event::Anchor(..) => builder.anchor_seen(range.start),
-            Event::Alias(anchor) => builder.alias(anchor, &span).map_err(|message| Problem::at(text, range.start, message))?,
+            Event::SequenceEnd | Event::MappingEnd => builder.close(span.byte_range().unwrap_or_default().end),
+            Event::Anchor(..) => builder.anchor_seen(&span),
+            Event::Alias(anchor) => {
+                builder.alias(anchor, &span).map_err(|message| Problem::at(text, bytes(&span)[1], message))?;
+            }
             _ => {}
         }
     }
@@ -59,24 +67,50 @@ fn unreadable(text: &str, error: &granit_parser::ScanError) -> Problem {
     Problem::at(text, offset, format!("not YAML: {}{hint}", error.info()))
 }
 
+/// Where a node's tag, its content and its end are.
+fn bytes(span: &Span) -> [usize; 3] {
+    let range = span.byte_range().unwrap_or_default();
+    let head = span.tag_span().and_then(|tag| tag.byte_range()).map_or(range.start, |tag| tag.start.min(range.start));
+    [head, range.start, range.end]
+}
+
 /// Builds the tree of one document.
-#[derive(Default)]
-struct Builder {
-    nodes: Vec<Node>,
+struct Builder<'a> {
+    text: &'a str,
+    tree: Document,
     open: Vec<Open>,
-    root: Option<NodeId>,
-    anchors: HashMap<usize, NodeId>,
+    anchors: HashMap<usize, Anchored>,
     last: Option<NodeId>,
+    /// How many nodes there would be, were each alias written out.
+    expanded: usize,
 }
 
 /// A collection whose end is still to come.
 struct Open {
     id: NodeId,
-    key: Option<NodeId>,
+    is_mapping: bool,
+    anchor: usize,
+    last: Option<NodeId>,
+    /// How many levels are in it, itself included.
+    height: usize,
+    /// What was counted before it.
+    expanded_before: usize,
 }
 
-impl Builder {
-    fn scalar(&mut self, text: &str, content: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>, span: &Span) {
+/// What an anchor names, and how much that is.
+#[derive(Clone, Copy)]
+struct Anchored {
+    id: NodeId,
+    nodes: usize,
+    height: usize,
+}
+
+impl<'a> Builder<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, tree: Document::empty(), open: Vec::new(), anchors: HashMap::new(), last: None, expanded: 0 }
+    }
+
+    fn scalar(&mut self, content: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>, span: &Span) {
         let style = match style {
             ScalarStyle::Plain => Style::Plain,
             ScalarStyle::SingleQuoted => Style::SingleQuoted,
@@ -85,81 +119,69 @@ impl Builder {
         };
         // An absent value is read as a tilde that is not there.
         let content = if style == Style::Plain && span.is_empty() { "" } else { content };
-        let is_source = span.slice(text) == Some(content);
-        let id = self.add(Kind::Scalar(style, (!is_source).then(|| content.into())), anchor, span);
-        self.nodes[id as usize].is_string = tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
+        let is_source = span.slice(self.text) == Some(content);
+        if style == Style::Plain && content == "<<" {
+            self.tree.refers();
+        }
+        let is_string = tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
+        if style == Style::Plain && !is_string && value::is_beyond_json(content) {
+            self.tree.flawed(bytes(span)[1], value::BEYOND_JSON.to_owned());
+        }
+        let id = self.tree.add_scalar(style, (!is_source).then_some(content), is_string, bytes(span));
+        self.attach(Anchored { id, nodes: 1, height: 1 }, anchor);
     }
 
-    fn open(&mut self, kind: Kind, anchor: usize, span: &Span) {
-        let id = self.add(kind, anchor, span);
-        self.open.push(Open { id, key: None });
+    fn open(&mut self, id: NodeId, is_mapping: bool, anchor: usize) {
+        // Its own height and number of nodes are known at its end.
+        self.attach(Anchored { id, nodes: 1, height: 1 }, 0);
+        self.open.push(Open { id, is_mapping, anchor, last: None, height: 1, expanded_before: self.expanded - 1 });
     }
 
     fn close(&mut self, end: usize) {
-        if let Some(Open { id, .. }) = self.open.pop() {
-            self.nodes[id as usize].end = narrow(end);
+        let Some(Open { id, is_mapping, anchor, last: _, height, expanded_before }) = self.open.pop() else { return };
+        self.tree.close(id, end);
+        if let Some(parent) = self.open.last_mut() {
+            parent.height = parent.height.max(height + 1);
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, Anchored { id, nodes: self.expanded - expanded_before, height });
+        }
+        if is_mapping && let Err(problem) = value::check_keys(self.text, &self.tree, id) {
+            self.tree.flawed(problem.0, problem.1);
         }
     }
 
-    fn anchor_seen(&mut self, start: usize) {
+    fn anchor_seen(&mut self, span: &Span) {
         if let Some(id) = self.last {
-            let node = &mut self.nodes[id as usize];
-            node.head = node.head.min(narrow(start));
+            self.tree.begins(id, bytes(span)[1]);
         }
     }
 
     fn alias(&mut self, anchor: usize, span: &Span) -> Result<(), &'static str> {
-        let target = *self.anchors.get(&anchor).ok_or("an alias without an anchor")?;
-        if self.open.iter().any(|open| open.id == target) {
+        if self.open.iter().any(|open| open.anchor == anchor) {
             return Err("an alias inside of what it stands for: it has no end");
         }
-        self.nodes[target as usize].is_shared = true;
-        self.add(Kind::Alias(target), 0, span);
+        let target = *self.anchors.get(&anchor).ok_or("an alias without an anchor")?;
+        let id = self.tree.add_alias(target.id, bytes(span));
+        self.attach(Anchored { id, ..target }, 0);
+        if self.expanded > self.tree.len() + MOST_EXPANDED || self.open.len() + target.height > DEEPEST_EXPANDED {
+            self.tree.flawed(bytes(span)[0], "aliases stand for more here than any manifest needs; write it out".to_owned());
+        }
         Ok(())
     }
 
-    fn add(&mut self, kind: Kind, anchor: usize, span: &Span) -> NodeId {
-        let id = narrow(self.nodes.len());
-        let range = span.byte_range().unwrap_or_default();
-        let head = span.tag_span().and_then(|tag| tag.byte_range()).map_or(range.start, |tag| tag.start.min(range.start));
-        self.nodes.push(Node {
-            head: narrow(head),
-            start: narrow(range.start),
-            end: narrow(range.end),
-            is_shared: false,
-            is_string: false,
-            kind,
-        });
-        if anchor != 0 {
-            self.anchors.insert(anchor, id);
-        }
+    /// Puts a node where it belongs, and remembers what names it.
+    fn attach(&mut self, node: Anchored, anchor: usize) {
+        let Anchored { id, nodes, height } = node;
         self.last = Some(id);
-        self.attach(id);
-        id
-    }
-
-    fn attach(&mut self, id: NodeId) {
-        let Some(parent) = self.open.last_mut() else {
-            self.root.get_or_insert(id);
-            return;
-        };
-        match &mut self.nodes[parent.id as usize].kind {
-            Kind::Sequence { items, .. } => items.push(id),
-            Kind::Mapping { entries, .. } => match parent.key.take() {
-                Some(key) => entries.push((key, id)),
-                None => parent.key = Some(id),
-            },
-            Kind::Scalar(..) | Kind::Alias(_) => {}
+        self.expanded = self.expanded.saturating_add(nodes);
+        if anchor != 0 {
+            self.anchors.insert(anchor, node);
+        }
+        if let Some(open) = self.open.last_mut() {
+            self.tree.attach(open.id, open.last, id);
+            open.last = Some(id);
+            open.height = open.height.max(height + 1);
         }
     }
-
-    fn into_document(self) -> Option<Document> {
-        let root = self.root?;
-        let is_empty = matches!(&self.nodes[root as usize], Node { kind: Kind::Scalar(Style::Plain, _), start, end, .. } if start == end);
-        (!is_empty).then_some(Document { nodes: self.nodes, root })
-    }
-}
-
-fn narrow(offset: usize) -> u32 {
-    u32::try_from(offset).expect("texts are smaller than LARGEST")
 }

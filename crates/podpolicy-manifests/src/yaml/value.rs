@@ -1,65 +1,80 @@
 //! Nodes to values, as kubectl reads them (sigs.k8s.io/yaml, which is YAML 1.1 where it differs from 1.2): `yes`, `no`, `on`, `off`, `y` and
 //! `n` are booleans, `017` is octal, `<<` merges, and keys that are no strings become strings.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value as Json};
 
-use super::{Document, Kind, Node, NodeId, Style};
-use crate::Problem;
+use super::{Document, Kind, NodeId, Style};
+use crate::problem::Flaw;
 
-/// The most nodes that aliases may stand for in one document.
-const MOST_EXPANDED: usize = 100_000;
+pub(super) const BEYOND_JSON: &str = "no number that JSON knows; put it in quotes";
 
-/// The deepest nesting once aliases stand for what they show.
-const DEEPEST: usize = 256;
+/// How many keys are compared pair by pair.
+const FEW: usize = 12;
 
-/// The value of a document.
-pub(super) fn value(text: &str, document: &Document) -> Result<Json, Problem> {
-    Reader { text, document, budget: document.nodes().len() + MOST_EXPANDED }.value(document.root(), 0)
+/// The value of a node. Documents with flaws are not for it: what aliases stand for has no bound there.
+pub(crate) fn value(text: &str, document: &Document, id: NodeId) -> Result<Json, Flaw> {
+    Reader { text, document }.value(id)
+}
+
+/// Fails where a key is no scalar, or is there twice, with the place of the mistake.
+pub(super) fn check_keys(text: &str, document: &Document, mapping: NodeId) -> Result<(), (usize, String)> {
+    let at = |id: NodeId| document.node(id).head();
+    let mut keys: Vec<(Cow<'_, str>, NodeId)> = Vec::with_capacity(FEW);
+    for (name, _) in document.entries(mapping) {
+        if is_merge(text, document, name) {
+            continue;
+        }
+        let Some(key) = plain_key(text, document, name) else {
+            return Err((at(name), "a key that is no scalar; a manifest has none".to_owned()));
+        };
+        if keys.len() < FEW && keys.iter().any(|(other, _)| *other == key) {
+            return Err((at(name), format!("{key} is there twice; remove one")));
+        }
+        keys.push((key, name));
+    }
+    if keys.len() > FEW {
+        keys.sort();
+        if let Some([_, (key, name)]) = keys.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err((at(*name), format!("{key} is there twice; remove one")));
+        }
+    }
+    Ok(())
 }
 
 struct Reader<'a> {
     text: &'a str,
     document: &'a Document,
-    budget: usize,
 }
 
 impl Reader<'_> {
-    fn value(&mut self, id: NodeId, depth: usize) -> Result<Json, Problem> {
-        let node = self.document.node(id);
-        if self.budget == 0 || depth > DEEPEST {
-            return Err(self.problem(node, "aliases stand for more here than any manifest needs; write it out"));
-        }
-        self.budget -= 1;
-        match &node.kind {
-            Kind::Scalar(style, _) => self.scalar(node, *style),
-            Kind::Sequence { items, .. } => items.iter().map(|&item| self.value(item, depth + 1)).collect(),
-            Kind::Mapping { entries, .. } => self.mapping(entries, depth).map(Json::Object),
-            Kind::Alias(target) => self.value(*target, depth + 1),
+    fn value(&self, id: NodeId) -> Result<Json, Flaw> {
+        match self.document.kind(id) {
+            Kind::Scalar(style) => self.scalar(id, style),
+            Kind::Sequence { .. } => self.document.items(id).map(|item| self.value(item)).collect(),
+            Kind::Mapping { .. } => self.mapping(id).map(Json::Object),
+            Kind::Alias(target) => self.value(target),
         }
     }
 
-    fn scalar(&self, node: &Node, style: Style) -> Result<Json, Problem> {
-        let text = node.scalar(self.text);
-        if style != Style::Plain || node.is_string {
+    fn scalar(&self, id: NodeId, style: Style) -> Result<Json, Flaw> {
+        let text = self.document.scalar(self.text, id);
+        if style != Style::Plain || self.document.node(id).is_string() {
             return Ok(Json::from(text));
         }
-        resolve(text).ok_or_else(|| self.problem(node, "no number that JSON knows; put it in quotes"))
+        resolve(text).ok_or_else(|| self.problem(id, BEYOND_JSON))
     }
 
-    fn mapping(&mut self, entries: &[(NodeId, NodeId)], depth: usize) -> Result<Map<String, Json>, Problem> {
+    fn mapping(&self, id: NodeId) -> Result<Map<String, Json>, Flaw> {
         let mut map = Map::new();
         let mut merged = Map::new();
-        for &(name, content) in entries {
-            if is_merge(self.text, self.document.node(name)) {
-                self.merge(content, depth, &mut merged)?;
-                continue;
+        for (name, content) in self.document.entries(id) {
+            if is_merge(self.text, self.document, name) {
+                self.merge(content, &mut merged)?;
+            } else {
+                map.insert(key(self.text, self.document, name)?, self.value(content)?);
             }
-            let key = key(self.text, self.document, name)?;
-            let value = self.value(content, depth + 1)?;
-            if map.contains_key(&key) {
-                return Err(self.problem(self.document.node(name), format!("{key} is there twice; remove one")));
-            }
-            map.insert(key, value);
         }
         for (key, value) in merged {
             map.entry(key).or_insert(value);
@@ -67,67 +82,82 @@ impl Reader<'_> {
         Ok(map)
     }
 
-    fn merge(&mut self, id: NodeId, depth: usize, merged: &mut Map<String, Json>) -> Result<(), Problem> {
-        let document = self.document;
-        let sources = match &document.node(document.resolve(id)).kind {
-            Kind::Sequence { items, .. } => items.clone(),
+    fn merge(&self, id: NodeId, merged: &mut Map<String, Json>) -> Result<(), Flaw> {
+        let list = self.document.resolve(id);
+        let sources = match self.document.kind(list) {
+            Kind::Sequence { .. } => self.document.items(list).collect(),
             Kind::Scalar(..) | Kind::Mapping { .. } | Kind::Alias(_) => vec![id],
         };
         for source in sources {
-            match self.value(source, depth + 1)? {
+            match self.value(source)? {
                 Json::Object(map) => {
                     for (key, value) in map {
                         merged.entry(key).or_insert(value);
                     }
                 }
-                _ => return Err(self.problem(document.node(source), "<< takes a mapping, or a list of mappings")),
+                _ => return Err(self.problem(source, "<< takes a mapping, or a list of mappings")),
             }
         }
         Ok(())
     }
 
-    fn problem(&self, node: &Node, message: impl Into<String>) -> Problem {
-        Problem::at(self.text, node.head(), message)
+    fn problem(&self, id: NodeId, message: impl Into<String>) -> Flaw {
+        Flaw::at(self.document.node(id).head(), message)
     }
 }
 
 /// Whether the key merges another mapping in.
-pub(crate) fn is_merge(text: &str, key: &Node) -> bool {
-    matches!(key.kind, Kind::Scalar(Style::Plain, _)) && key.scalar(text) == "<<"
+pub(crate) fn is_merge(text: &str, document: &Document, key: NodeId) -> bool {
+    document.kind(key) == Kind::Scalar(Style::Plain) && document.scalar(text, key) == "<<"
 }
 
 /// A key of a mapping, as a string.
-pub(crate) fn key(text: &str, document: &Document, id: NodeId) -> Result<String, Problem> {
-    let node = document.node(document.resolve(id));
-    match &node.kind {
-        Kind::Scalar(Style::Plain, _) if !node.is_string => Ok(match resolve(node.scalar(text)) {
-            Some(Json::String(key)) => key,
-            Some(other) => other.to_string(),
-            None => node.scalar(text).to_owned(),
-        }),
-        Kind::Scalar(..) => Ok(node.scalar(text).to_owned()),
-        Kind::Sequence { .. } | Kind::Mapping { .. } | Kind::Alias(_) => {
-            Err(Problem::at(text, document.node(id).head(), "a key that is no scalar; a manifest has none"))
-        }
-    }
+pub(crate) fn key(text: &str, document: &Document, id: NodeId) -> Result<String, Flaw> {
+    plain_key(text, document, id)
+        .map(Cow::into_owned)
+        .ok_or_else(|| Flaw::at(document.node(id).head(), "a key that is no scalar; a manifest has none"))
+}
+
+/// A key of a mapping, as a string; none where it is no scalar.
+pub(super) fn plain_key<'a>(text: &'a str, document: &'a Document, id: NodeId) -> Option<Cow<'a, str>> {
+    let id = document.resolve(id);
+    let Kind::Scalar(style) = document.kind(id) else { return None };
+    let written = document.scalar(text, id);
+    let is_text = style != Style::Plain || document.node(id).is_string();
+    Some(match not_text(written).filter(|_| !is_text) {
+        Some(Some(other)) => Cow::Owned(other.to_string()),
+        Some(None) | None => Cow::Borrowed(written),
+    })
+}
+
+/// Whether a plain scalar is a number that JSON has no word for.
+pub(super) fn is_beyond_json(plain: &str) -> bool {
+    plain.starts_with(['.', '+', '-']) && not_text(plain) == Some(None)
 }
 
 /// Whether a plain scalar is a string.
 pub(crate) fn is_text(plain: &str) -> bool {
-    matches!(resolve(plain), Some(Json::String(_)))
+    not_text(plain).is_none()
 }
 
 /// What a plain scalar stands for; none for infinity and what is not a number.
 fn resolve(plain: &str) -> Option<Json> {
+    not_text(plain).unwrap_or_else(|| Some(Json::from(plain)))
+}
+
+/// What a plain scalar stands for that is no string: none for those that JSON has no word for.
+fn not_text(plain: &str) -> Option<Option<Json>> {
     match plain {
-        "" | "~" | "null" | "Null" | "NULL" => return Some(Json::Null),
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => return Some(Json::Bool(true)),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => return Some(Json::Bool(false)),
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => return None,
+        "" | "~" | "null" | "Null" | "NULL" => return Some(Some(Json::Null)),
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => return Some(Some(Json::Bool(true))),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => return Some(Some(Json::Bool(false))),
+        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => {
+            return Some(None);
+        }
         _ => {}
     }
     let may_be_number = plain.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '+' | '-' | '.'));
-    Some(may_be_number.then(|| number(plain)).flatten().unwrap_or_else(|| Json::from(plain)))
+    if may_be_number { number(plain).map(Some) } else { None }
 }
 
 fn number(plain: &str) -> Option<Json> {

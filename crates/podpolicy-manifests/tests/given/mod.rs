@@ -1,5 +1,7 @@
 //! Policies and manifests as tests give them.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
 use std::sync::Arc;
 
 use podpolicy_engine::{Exec, Policy, Program, Settings};

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use similar::TextDiff;
 
 use super::Inputs;
 use crate::output;
@@ -21,17 +20,13 @@ pub(crate) struct Arguments {
 
 /// Prints the differences.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let outcome = arguments.inputs.apply()?;
-    let mut printed = String::new();
-    for (file, rendered) in &outcome.files {
-        let Some(text) = &rendered.text else { continue };
+    let outcome = arguments.inputs.apply(|file, rendered| {
+        let hunks = rendered.diff(file.manifest.text(), CONTEXT);
         let name = file.name.trim_start_matches("./").trim_start_matches('/');
-        let diff = TextDiff::from_lines(file.manifest.text(), text);
-        let (old, new) = (format!("a/{name}"), format!("b/{name}"));
-        printed.push_str(&diff.unified_diff().context_radius(CONTEXT).header(&old, &new).to_string());
-    }
-    output::print(&printed)?;
-    Ok(match (outcome.failed, printed.is_empty()) {
+        if hunks.is_empty() { hunks } else { format!("--- a/{name}\n+++ b/{name}\n{hunks}") }
+    })?;
+    output::print_all(outcome.files.iter().map(String::as_str))?;
+    Ok(match (outcome.failed, outcome.files.iter().all(String::is_empty)) {
         (true, _) => ExitCode::from(2),
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::from(1),

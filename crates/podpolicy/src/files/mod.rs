@@ -3,23 +3,26 @@
 pub(crate) mod check;
 pub(crate) mod diff;
 pub(crate) mod explain;
+pub(crate) mod function;
+mod kustomize;
 pub(crate) mod mistake;
 mod nothing;
+mod parallel;
 pub(crate) mod policies;
 mod read;
 pub(crate) mod render;
 mod walk;
 mod write;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use clap::Args;
 use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
 use podpolicy_engine::{Exec, Policy, Program, Settings};
-use podpolicy_manifests::{Facts, Manifest, Rendered, objects};
+use podpolicy_manifests::{Facts, Manifest, Note, Rendered};
 
-use self::{policies::PolicyFiles, read::Loaded};
+use self::{parallel::in_parallel, policies::PolicyFiles, read::Loaded};
 use crate::output;
 
 /// What the commands on files have in common.
@@ -58,17 +61,19 @@ pub(crate) struct Options {
     protect_keys: Vec<String>,
 }
 
-/// What the policies make of the files.
-pub(crate) struct Outcome {
-    /// The files, each with what becomes of it, in their order.
-    pub(crate) files: Vec<(Loaded, Rendered)>,
+/// What became of the files.
+pub(crate) struct Outcome<T> {
+    /// What was made of each, in their order.
+    pub(crate) files: Vec<T>,
     /// Whether a file or document could not be read or edited; each has been told.
     pub(crate) failed: bool,
 }
 
 impl Inputs {
-    /// Reads everything, and applies the policies. What there is to say goes to stderr.
-    pub(crate) fn apply(&self) -> Result<Outcome> {
+    /// Reads everything, applies the policies, and makes something of each file. What there is to say goes to stderr.
+    ///
+    /// A file is gone from memory once something is made of it.
+    pub(crate) fn apply<T: Send>(&self, finish: impl Fn(Loaded, &mut Rendered) -> T + Sync) -> Result<Outcome<T>> {
         let read::Reading { files, mistakes } = read::read(&self.paths)?;
         let mut failed = !mistakes.is_empty();
         for mistake in &mistakes {
@@ -78,17 +83,22 @@ impl Inputs {
             nothing::warn(&self.paths, &files);
         }
         let program = self.program(&files)?;
-        let rendered = in_parallel(&files, |file| podpolicy_manifests::render(&file.manifest, &program, &self.options.namespace));
-        for (file, rendered) in files.iter().zip(&rendered) {
-            for problem in &rendered.problems {
-                failed = true;
-                output::error(&format!("{}:{problem}", file.name));
+        let done = in_parallel(files, |file| {
+            let name = file.name.clone();
+            let mut rendered = podpolicy_manifests::render(&file.manifest, &program, &self.options.namespace);
+            let made = finish(file, &mut rendered);
+            (name, rendered.problems, rendered.notes, made)
+        });
+        let mut made = Vec::with_capacity(done.len());
+        for (name, problems, notes, file) in done {
+            failed |= !problems.is_empty();
+            problems.iter().for_each(|problem| output::error(&format!("{name}:{problem}")));
+            for Note { problem, object, .. } in &notes {
+                output::warn(&format!("{name}:{}: {object}: {}", problem.position, problem.message));
             }
-            for note in &rendered.notes {
-                output::warn(&format!("{}:{}: {}: {}", file.name, note.problem.position, note.object, note.problem.message));
-            }
+            made.push(file);
         }
-        Ok(Outcome { files: files.into_iter().zip(rendered).collect(), failed })
+        Ok(Outcome { files: made, failed })
     }
 
     fn program(&self, files: &[Loaded]) -> Result<Program> {
@@ -101,9 +111,11 @@ impl Inputs {
             if !file.path.as_ref().is_some_and(|path| policies.paths.contains(path)) {
                 mistakes.extend(policies.add(&file.name, &file.manifest, namespace));
             }
-            gather(&mut facts, &file.manifest, namespace);
         }
         mistake::none(mistakes)?;
+        for found in in_parallel(files, |file| facts_of(&file.manifest, namespace)) {
+            facts.merge(found);
+        }
         self.options.program(policies, facts)
     }
 }
@@ -143,32 +155,9 @@ fn warn(policies: &[Policy], facts: &Facts) {
     }
 }
 
-/// What the objects say. Documents that cannot be read are told of when they are rendered.
-fn gather(facts: &mut Facts, manifest: &Manifest, namespace: &str) {
-    for document in manifest.documents() {
-        let Ok(value) = manifest.value(document) else { continue };
-        for object in objects(&value) {
-            facts.add(&object, object.namespace.unwrap_or(namespace));
-        }
-    }
-}
-
-/// The results in the order of the items; all processors work.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(items.len().max(1));
-    let work = &work;
-    let mut results: BTreeMap<usize, R> = BTreeMap::new();
-    thread::scope(|scope| {
-        let started: Vec<_> = (0..workers)
-            .map(|worker| {
-                scope.spawn(move || {
-                    items.iter().enumerate().skip(worker).step_by(workers).map(|(at, item)| (at, work(item))).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        for worker in started {
-            results.extend(worker.join().expect("work on a file does not panic"));
-        }
-    });
-    results.into_values().collect()
+/// What the objects of a text say.
+fn facts_of(manifest: &Manifest, namespace: &str) -> Facts {
+    let mut facts = Facts::default();
+    facts.add_manifest(manifest, namespace);
+    facts
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use podpolicy_api::{ClusterPodPolicy, GROUP, PodPolicy};
 use podpolicy_engine::{NAME_LABEL, Policy, PolicyId};
-use podpolicy_manifests::{Document, Manifest, Object, Position, Step, objects};
+use podpolicy_manifests::{Document, Manifest, Object, Position, Problem, Step, objects};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -71,24 +71,52 @@ impl PolicyFiles {
     /// Takes in the policies and namespaces of a file, and returns the mistakes in it.
     pub(crate) fn add(&mut self, file: &str, manifest: &Manifest, namespace: &str) -> Vec<Mistake> {
         // Documents that hold no policy may have mistakes of their own, which are told of where they matter.
-        let problems = manifest.documents().iter().filter_map(|document| manifest.value(document).err());
-        let unreadable = problems.filter(|_| manifest.text().contains(GROUP));
-        let mut mistakes: Vec<_> = unreadable.map(|problem| Mistake::at(file, problem.position, problem.message)).collect();
-        mistakes.extend(self.take_in(file, manifest, namespace));
-        mistakes
+        let is_concerned = manifest.text().contains(GROUP);
+        self.documents(file, manifest, namespace, |problem| is_concerned.then(|| Mistake::at(file, problem.position, problem.message)))
     }
 
     /// Takes in the policies and namespaces of a file that have no mistakes, and returns the mistakes of the others.
     pub(crate) fn take_in(&mut self, file: &str, manifest: &Manifest, namespace: &str) -> Vec<Mistake> {
+        self.documents(file, manifest, namespace, |_| None)
+    }
+
+    fn documents(
+        &mut self,
+        file: &str,
+        manifest: &Manifest,
+        namespace: &str,
+        unreadable: impl Fn(Problem) -> Option<Mistake>,
+    ) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         for document in manifest.documents() {
-            let Ok(value) = manifest.value(document) else { continue };
-            for object in objects(&value) {
-                if let Err(wrong) = self.add_object(&object, namespace) {
-                    let mut found: Vec<_> = wrong.iter().map(|wrong| located(file, manifest, document, &object, wrong)).collect();
-                    found.sort_by_key(|mistake| mistake.position);
-                    mistakes.extend(found);
-                }
+            let text = manifest.document_text(document);
+            if !text.contains(GROUP) && !text.contains("Namespace") {
+                continue;
+            }
+            match manifest.value(document) {
+                Ok(value) => mistakes.extend(self.add_value(file, (manifest, document), &[], &value, namespace)),
+                Err(problem) => mistakes.extend(unreadable(problem)),
+            }
+        }
+        mistakes
+    }
+
+    /// Takes in the policies and namespaces of a value, which is at that place in a document, and returns the mistakes in it.
+    pub(super) fn add_value(
+        &mut self,
+        file: &str,
+        (manifest, document): (&Manifest, &Document),
+        place: &[Step],
+        value: &Value,
+        namespace: &str,
+    ) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        for mut object in objects(value) {
+            if let Err(wrong) = self.add_object(&object, namespace) {
+                object.path.splice(..0, place.iter().cloned());
+                let mut found: Vec<_> = wrong.iter().map(|wrong| located(file, manifest, document, &object, wrong)).collect();
+                found.sort_by_key(|mistake| mistake.position);
+                mistakes.extend(found);
             }
         }
         mistakes

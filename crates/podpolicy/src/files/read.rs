@@ -1,23 +1,27 @@
 //! Files to manifests. A file that cannot be read is told of, and the others go on.
 
 use std::{
-    collections::BTreeSet,
-    fs::{self, File},
+    collections::HashSet,
+    fs::File,
     io::{self, Read},
     path::PathBuf,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use podpolicy_manifests::{Manifest, Position};
 
 use super::{
     mistake::Mistake,
+    parallel::in_parallel,
     walk::{self, Found},
 };
 use crate::output;
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 256 * 1024 * 1024;
+
+/// How many files a message names.
+const MOST_NAMED: usize = 5;
 
 /// A file that was read.
 #[derive(Debug)]
@@ -37,52 +41,92 @@ pub(super) struct Reading {
 
 /// Reads files and folders, `-` for stdin. A file that is named twice is read once.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
-    let mut reading = Reading { files: Vec::new(), mistakes: Vec::new() };
-    let mut seen = BTreeSet::new();
+    let mut sources = Vec::new();
+    let mut seen = HashSet::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            reading.add("stdin", None, bounded(io::stdin()).context("cannot read stdin")?, false);
-            continue;
+            sources.push(None);
+        } else {
+            sources.extend(walk::files(path)?.into_iter().filter(|file| seen.insert(file.canonical.clone())).map(Some));
         }
-        for Found { path, in_folder } in walk::files(path)? {
-            let name = path.display().to_string();
-            let cannot_read = || format!("cannot read {name}");
-            let canonical = fs::canonicalize(&path).with_context(cannot_read)?;
-            if seen.insert(canonical.clone()) {
-                let bytes = File::open(&path).and_then(bounded).with_context(cannot_read)?;
-                reading.add(&name, Some(canonical), bytes, in_folder);
+    }
+    let mut reading = Reading { files: Vec::new(), mistakes: Vec::new() };
+    let mut others = Vec::new();
+    for read in in_parallel(sources, |source| source.map_or_else(load_stdin, load)) {
+        match read? {
+            Load::Manifest(file) => reading.files.push(file),
+            Load::Other(name) => others.push(name),
+            Load::Mistake(mistake) => reading.mistakes.push(mistake),
+            Load::Unreadable(mistake) => {
+                output::warn(&format!("{mistake}; the file is passed over, because it seems to be no manifest"));
             }
         }
+    }
+    if let [first @ .., last] = others.as_slice() {
+        let named = first.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>();
+        let last = if first.len() > MOST_NAMED { format!("{} more", others.len() - MOST_NAMED) } else { last.clone() };
+        let names = if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) };
+        output::warn(&format!("passed over, because they hold no Kubernetes object: {names}"));
     }
     Ok(reading)
 }
 
-/// All bytes, but no more than are too many.
-fn bounded(source: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    source.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// What a file turns out to be.
+enum Load {
+    Manifest(Loaded),
+    /// Another kind of file, found in a folder.
+    Other(String),
+    Mistake(Mistake),
+    /// A file found in a folder that cannot be read, and does not look like a manifest.
+    Unreadable(Mistake),
 }
 
-impl Reading {
-    fn add(&mut self, name: &str, path: Option<PathBuf>, bytes: Vec<u8>, in_folder: bool) {
-        match text(name, bytes).and_then(|text| {
-            let is_manifest = is_manifest(&text);
-            Manifest::parse(text).map_err(|problem| (Mistake::at(name, problem.position, problem.message), is_manifest))
-        }) {
-            Ok(manifest) => self.files.push(Loaded { name: name.to_owned(), path, manifest }),
-            Err((mistake, is_manifest)) => self.fail(mistake, in_folder, is_manifest),
-        }
-    }
+fn load_stdin() -> Result<Load> {
+    Ok(parsed("stdin".to_owned(), None, bounded(io::stdin(), 0).context("cannot read stdin")?, false))
+}
 
-    /// What lies in a folder need not be a manifest; what was named is meant to be one.
-    fn fail(&mut self, mistake: Mistake, in_folder: bool, is_manifest: bool) {
-        if in_folder && !is_manifest {
-            output::warn(&format!("{mistake}; the file is passed over, because it seems to be no manifest"));
-        } else {
-            self.mistakes.push(mistake);
+fn load(Found { path, canonical, in_folder }: Found) -> Result<Load> {
+    let name = path.display().to_string();
+    let read = |file: File| {
+        let expected = file.metadata()?.len();
+        bounded(file, expected)
+    };
+    let bytes = File::open(&path).and_then(read).with_context(|| format!("cannot read {name}"))?;
+    Ok(parsed(name, Some(canonical), bytes, in_folder))
+}
+
+/// What lies in a folder need not be a manifest; what was named is meant to be one.
+fn parsed(name: String, path: Option<PathBuf>, bytes: Vec<u8>, in_folder: bool) -> Load {
+    let manifest = text(&name, bytes).and_then(|text| {
+        let is_manifest = in_folder && is_manifest(&text);
+        Manifest::parse(text).map_err(|problem| (Mistake::at(&name, problem.position, problem.message), is_manifest))
+    });
+    match manifest {
+        Ok(manifest) => {
+            let documents = manifest.documents();
+            let is_other = in_folder && !documents.is_empty() && !documents.iter().any(|document| manifest.is_object(document));
+            if is_other { Load::Other(name) } else { Load::Manifest(Loaded { name, path, manifest }) }
         }
+        Err((mistake, is_manifest)) if in_folder && !is_manifest => Load::Unreadable(mistake),
+        Err((mistake, _)) => Load::Mistake(mistake),
     }
+}
+
+/// What stdin holds.
+pub(super) fn stdin() -> Result<Manifest> {
+    let Reading { files, mistakes } = read(&[PathBuf::from("-")])?;
+    match (files.into_iter().next(), mistakes.into_iter().next()) {
+        (_, Some(mistake)) => Err(mistake.into()),
+        (Some(file), None) => Ok(file.manifest),
+        (None, None) => bail!("stdin cannot be read"),
+    }
+}
+
+/// All bytes, but no more than are too many; so many are expected.
+fn bounded(source: impl Read, expected: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(LARGEST)).unwrap_or_default());
+    source.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn text(name: &str, bytes: Vec<u8>) -> Result<String, (Mistake, bool)> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::{Inputs, Outcome, write};
+use super::{Inputs, write};
 use crate::output;
 
 /// What of the command line it reads.
@@ -25,43 +25,43 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let is_stdin = |path: &std::path::PathBuf| path.as_os_str() == "-";
     ensure!(!arguments.write || !arguments.inputs.paths.iter().any(is_stdin), "stdin cannot be edited in place; leave out --write");
-    let outcome = arguments.inputs.apply()?;
-    if arguments.write {
-        write_back(&outcome)?;
-    } else if !outcome.failed {
-        // A part of the manifests would look like all of them to whatever reads stdout.
-        output::print(&joined(&outcome))?;
-    }
-    Ok(if outcome.failed { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    let failed = if arguments.write { write_back(&arguments.inputs)? } else { print(&arguments.inputs)? };
+    Ok(if failed { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
 
-fn write_back(outcome: &Outcome) -> Result<()> {
-    for (file, rendered) in &outcome.files {
-        if let (Some(path), Some(text), true) = (&file.path, &rendered.text, rendered.problems.is_empty()) {
-            write::replace(path, text)?;
-            output::say(&format!("{} changed", file.name));
+/// Writes what changes; whether something failed.
+fn write_back(inputs: &Inputs) -> Result<bool> {
+    let outcome = inputs.apply(|file, rendered| match (&file.path, &rendered.text) {
+        (Some(path), Some(text)) if rendered.problems.is_empty() => write::replace(path, text).map(|()| Some(file.name)),
+        _ => Ok(None),
+    })?;
+    for changed in outcome.files {
+        if let Some(name) = changed? {
+            output::say(&format!("{name} changed"));
         }
     }
-    Ok(())
+    Ok(outcome.failed)
+}
+
+/// Prints the texts, unless something failed: a part of the manifests would look like all of them to whatever reads stdout.
+fn print(inputs: &Inputs) -> Result<bool> {
+    let outcome = inputs.apply(|file, rendered| rendered.text.take().unwrap_or_else(|| file.manifest.into_text()))?;
+    if !outcome.failed {
+        output::print_all(joined(&outcome.files))?;
+    }
+    Ok(outcome.failed)
 }
 
 /// The texts as one; those of several files are parted by document markers.
-fn joined(outcome: &Outcome) -> String {
-    let mut joined = String::new();
-    for (file, rendered) in &outcome.files {
-        let text = rendered.text.as_deref().unwrap_or(file.manifest.text());
-        if joined.is_empty() {
-            joined.push_str(text);
-            continue;
-        }
-        if !joined.ends_with('\n') {
-            joined.push('\n');
-        }
-        let text = text.trim_start_matches('\u{feff}');
-        if !text.starts_with("---") && !text.starts_with('%') {
-            joined.push_str("---\n");
-        }
-        joined.push_str(text);
-    }
-    joined
+fn joined(texts: &[String]) -> impl Iterator<Item = &str> {
+    let mut before: Option<&str> = None;
+    texts.iter().filter(|text| !text.is_empty()).flat_map(move |text| {
+        let (end, text) = match before {
+            Some(before) => (if before.ends_with('\n') { "" } else { "\n" }, text.trim_start_matches('\u{feff}')),
+            None => ("", text.as_str()),
+        };
+        let has_marker = before.is_none() || text.starts_with("---") || text.starts_with('%');
+        before = Some(text);
+        [end, if has_marker { "" } else { "---\n" }, text]
+    })
 }

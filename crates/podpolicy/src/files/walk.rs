@@ -3,34 +3,72 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use ignore::WalkBuilder;
+
+use super::kustomize;
+use crate::output;
 
 /// How the names of files in a folder end that are read.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
+/// The file that makes a folder a Helm chart.
+const CHART: &str = "Chart.yaml";
+
 /// A file that was named, or found.
 #[derive(Debug)]
 pub(super) struct Found {
+    /// As messages name it.
     pub(super) path: PathBuf,
+    /// Without symbolic links.
+    pub(super) canonical: PathBuf,
     /// Whether it was found in a folder that was named.
     pub(super) in_folder: bool,
 }
 
-/// The files, in the order of the paths and by name in each folder.
+/// The files, in the order of the paths and by name in each folder. What is no manifest by its place, in a Helm chart or as a part of a
+/// kustomization, is passed over, and a warning says so.
 pub(super) fn files(path: &Path) -> Result<Vec<Found>> {
-    if !fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.is_dir() {
-        return Ok(vec![Found { path: path.to_owned(), in_folder: false }]);
+    let cannot_read = || format!("cannot read {}", path.display());
+    let root = fs::canonicalize(path).with_context(cannot_read)?;
+    if !fs::metadata(path).with_context(cannot_read)?.is_dir() {
+        return Ok(vec![Found { path: path.to_owned(), canonical: root, in_folder: false }]);
     }
+    if path.join(CHART).is_file() {
+        bail!(
+            "{0} is a Helm chart, whose templates are no manifests yet: render it first (helm template {0} | podpolicy .. -)",
+            path.display()
+        );
+    }
+    let charts = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&charts);
     let mut found = Vec::new();
-    for entry in WalkBuilder::new(path).require_git(false).follow_links(false).sort_by_file_name(std::ffi::OsStr::cmp).build() {
-        let entry = entry.with_context(|| format!("cannot read {}", path.display()))?;
+    let walk = WalkBuilder::new(path)
+        .require_git(false)
+        .follow_links(false)
+        .sort_by_file_name(std::ffi::OsStr::cmp)
+        .filter_entry(move |entry| {
+            let is_chart = entry.file_type().is_some_and(|kind| kind.is_dir()) && entry.path().join(CHART).is_file();
+            if is_chart {
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(entry.path().display().to_string());
+            }
+            !is_chart
+        })
+        .build();
+    for entry in walk {
+        let entry = entry.with_context(cannot_read)?;
         let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
         if is_file && entry.path().extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known)) {
-            found.push(Found { path: entry.into_path(), in_folder: true });
+            let canonical = entry.path().strip_prefix(path).map_or_else(|_| entry.path().to_owned(), |inner| root.join(inner));
+            found.push(Found { path: entry.into_path(), canonical, in_folder: true });
         }
     }
+    for chart in charts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        output::warn(&format!("{chart} is a Helm chart and is passed over; render it first (helm template {chart} | podpolicy .. -)"));
+    }
+    kustomize::without_parts(&mut found);
     Ok(found)
 }

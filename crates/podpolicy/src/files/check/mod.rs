@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use podpolicy_manifests::{Check, Facts, Rule, Selected, Services, Severity, objects};
 
 use self::report::Report;
-use super::{Inputs, gather, in_parallel, mistake::Mistake, nothing, policies::PolicyFiles, read};
+use super::{Inputs, in_parallel, mistake::Mistake, nothing, policies::PolicyFiles, read};
 use crate::output;
 
 /// What of the command line it reads.
@@ -153,7 +153,7 @@ fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Result<Report> 
     }
     let (mut facts, mut services) = (Facts::default(), Services::default());
     for file in &files {
-        gather(&mut facts, &file.manifest, namespace);
+        facts.add_manifest(&file.manifest, namespace);
         for document in file.manifest.documents() {
             let Ok(value) = file.manifest.value(document) else { continue };
             for object in objects(&value) {

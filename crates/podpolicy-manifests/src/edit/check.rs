@@ -1,0 +1,108 @@
+//! Whether an edited text means what is wanted: nothing gets out that does not.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use serde_json::Value as Json;
+
+use super::{Splice, apply_within, layout};
+use crate::{Document, Manifest, problem::Flaw, yaml::NodeId};
+
+/// What has to be true of an edited text. Each change makes one of a few bytes, which is read by itself: what stands around them cannot change what
+/// they mean, nor they what that means.
+pub(super) enum Claim<'a> {
+    /// A text that is read alone means a value.
+    Text { text: String, value: Json },
+    /// What is between braces or brackets means what it did, but for the change.
+    Flow { id: NodeId, old: &'a Json, new: &'a Json },
+}
+
+impl Claim<'_> {
+    pub(super) fn holds(&self, manifest: &Manifest, document: &Document, splices: &[Splice]) -> bool {
+        match self {
+            Self::Text { text, value } => means(text, value),
+            Self::Flow { id, old, new } => {
+                let node = document.node(*id);
+                let Ok(mut wanted) = manifest.node_value(document, *id) else { return false };
+                carry(&mut wanted, old, new);
+                let first = splices.partition_point(|splice| splice.range.start < node.start());
+                let inside = &splices[first..];
+                let inside = &inside[..inside.partition_point(|splice| splice.range.end <= node.end() && splice.range.start < node.end())];
+                means(&apply_within(manifest.text(), node.start()..node.end(), inside), &wanted)
+            }
+        }
+    }
+}
+
+/// The longest text whose meaning is remembered, and how many such texts are.
+const REMEMBERED: (usize, usize) = (4096, 512);
+
+thread_local! {
+    /// What short texts mean: a policy adds the same lines to many documents.
+    static MEANINGS: RefCell<HashMap<String, Json>> = RefCell::default();
+}
+
+/// Whether a text is one document that means the value.
+fn means(text: &str, value: &Json) -> bool {
+    let known = MEANINGS.with_borrow(|meanings| meanings.get(text).map(|meaning| meaning == value));
+    known.unwrap_or_else(|| {
+        let Some(meaning) = meaning(text) else { return false };
+        let holds = meaning == *value;
+        MEANINGS.with_borrow_mut(|meanings| {
+            if text.len() <= REMEMBERED.0 && meanings.len() < REMEMBERED.1 {
+                meanings.insert(text.to_owned(), meaning);
+            }
+        });
+        holds
+    })
+}
+
+fn meaning(text: &str) -> Option<Json> {
+    let manifest = Manifest::parse(text.to_owned()).ok()?;
+    let [document] = manifest.documents() else { return None };
+    manifest.value(document).ok()
+}
+
+/// Reads the document once more as it would be.
+pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json, &Json), splices: &[Splice]) -> Result<(), Flaw> {
+    let text = manifest.text();
+    let here = document.node(document.root()).head();
+    let failed = |why: &str| {
+        let message = format!(
+            "the document cannot be edited without changing something else ({why}); please report it, and write the change by hand"
+        );
+        Flaw::at(here, message)
+    };
+    if splices.windows(2).any(|pair| pair[0].range.end > pair[1].range.start) {
+        return Err(failed("two changes meet"));
+    }
+    let number = manifest.documents().iter().position(|other| std::ptr::eq(other, document)).unwrap_or_default();
+    let range = layout::surroundings(text, manifest.documents(), number);
+    let edited = Manifest::parse(apply_within(text, range, splices)).map_err(|problem| failed(&problem.message))?;
+    let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
+    let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
+    let mut wanted = manifest.whole(document)?;
+    carry(&mut wanted, old, new);
+    if value == wanted { Ok(()) } else { Err(failed("it would mean something else")) }
+}
+
+/// Makes the same change to a whole value as to a part of it.
+fn carry(whole: &mut Json, old: &Json, new: &Json) {
+    match (whole, old, new) {
+        (_, old, new) if old == new => {}
+        (Json::Object(whole), Json::Object(old), Json::Object(new)) => {
+            whole.retain(|key, _| new.contains_key(key) || !old.contains_key(key));
+            for (key, new) in new.iter().filter(|(key, new)| old.get(*key) != Some(*new)) {
+                match (whole.get_mut(key), old.get(key)) {
+                    (Some(whole), Some(old)) => carry(whole, old, new),
+                    _ => {
+                        whole.insert(key.clone(), new.clone());
+                    }
+                }
+            }
+        }
+        (Json::Array(whole), Json::Array(old), Json::Array(new)) if whole.len() == new.len() && old.len() == new.len() => {
+            whole.iter_mut().zip(old.iter().zip(new)).for_each(|(whole, (old, new))| carry(whole, old, new));
+        }
+        (whole, _, new) => *whole = new.clone(),
+    }
+}
