@@ -28,15 +28,23 @@ pub(crate) fn unified(text: &str, splices: &[Splice], context: usize) -> String 
         let after: Vec<_> = text[end..].split_inclusive('\n').take(context).collect();
         place.advance(text, first.bytes.start - before.iter().map(|line| line.len()).sum::<usize>());
         let mut hunk = Hunk::default();
-        before.iter().for_each(|line| hunk.line(' ', line));
+        for line in &before {
+            hunk.line(' ', line);
+        }
         let mut at = first.bytes.start;
         for Change { bytes, old, new } in together {
             text[at..bytes.start].split_inclusive('\n').for_each(|line| hunk.line(' ', line));
-            old.iter().for_each(|line| hunk.line('-', line));
-            new.iter().for_each(|line| hunk.line('+', line));
+            for line in old {
+                hunk.line('-', line);
+            }
+            for line in new {
+                hunk.line('+', line);
+            }
             at = bytes.end;
         }
-        after.iter().for_each(|line| hunk.line(' ', line));
+        for line in &after {
+            hunk.line(' ', line);
+        }
         _ = writeln!(diff, "@@ -{} +{} @@", numbers(place.line, hunk.old), numbers(place.line + place.added - place.removed, hunk.new));
         diff.push_str(&hunk.text);
         place.added += hunk.new;
@@ -131,7 +139,8 @@ fn change<'a>(text: &'a str, mut bytes: Range<usize>, splices: &[Splice]) -> Opt
         && line == other
     {
         bytes.end -= line.len();
-        (old.pop(), new.pop());
+        old.pop();
+        new.pop();
     }
     let same = old.iter().zip(&new).take_while(|(line, other)| line == other).count();
     bytes.start += old.drain(..same).map(str::len).sum::<usize>();

@@ -30,7 +30,7 @@ const CONTAINER: [&str; 7] = ["name", "restartPolicy", "ports", "livenessProbe",
 
 /// That part of a document. Everything has the path that it has in the document.
 pub(crate) fn relevant(manifest: &Manifest, document: &Document, part: Part) -> Result<Json, Flaw> {
-    manifest.sound(document)?;
+    Manifest::sound(document)?;
     if document.has_references() { manifest.whole(document) } else { Reader { manifest, document, part }.object(document.root()) }
 }
 

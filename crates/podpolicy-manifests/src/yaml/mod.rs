@@ -60,7 +60,7 @@ impl Manifest {
     }
 
     pub(crate) fn whole(&self, document: &Document) -> Result<Json, Flaw> {
-        self.sound(document)?;
+        Self::sound(document)?;
         value::value(&self.text, document, document.root())
     }
 
@@ -71,7 +71,7 @@ impl Manifest {
     }
 
     /// Fails where the document is YAML, but no manifest.
-    pub(crate) fn sound(&self, document: &Document) -> Result<(), Flaw> {
+    pub(crate) fn sound(document: &Document) -> Result<(), Flaw> {
         document.flaw().map_or(Ok(()), |(offset, message)| Err(Flaw::at(offset, message)))
     }
 

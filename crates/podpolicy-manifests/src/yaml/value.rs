@@ -123,41 +123,56 @@ pub(super) fn plain_key<'a>(text: &'a str, document: &'a Document, id: NodeId) -
     let id = document.resolve(id);
     let Kind::Scalar(style) = document.kind(id) else { return None };
     let written = document.scalar(text, id);
-    let is_text = style != Style::Plain || document.node(id).is_string();
-    Some(match not_text(written).filter(|_| !is_text) {
-        Some(Some(other)) => Cow::Owned(other.to_string()),
-        Some(None) | None => Cow::Borrowed(written),
+    if style != Style::Plain || document.node(id).is_string() {
+        return Some(Cow::Borrowed(written));
+    }
+    Some(match read(written) {
+        Plain::Value(other) => Cow::Owned(other.to_string()),
+        Plain::Text | Plain::BeyondJson => Cow::Borrowed(written),
     })
 }
 
 /// Whether a plain scalar is a number that JSON has no word for.
 pub(super) fn is_beyond_json(plain: &str) -> bool {
-    plain.starts_with(['.', '+', '-']) && not_text(plain) == Some(None)
+    plain.starts_with(['.', '+', '-']) && matches!(read(plain), Plain::BeyondJson)
 }
 
 /// Whether a plain scalar is a string.
 pub(crate) fn is_text(plain: &str) -> bool {
-    not_text(plain).is_none()
+    matches!(read(plain), Plain::Text)
 }
 
 /// What a plain scalar stands for; none for infinity and what is not a number.
 fn resolve(plain: &str) -> Option<Json> {
-    not_text(plain).unwrap_or_else(|| Some(Json::from(plain)))
+    match read(plain) {
+        Plain::Text => Some(Json::from(plain)),
+        Plain::Value(value) => Some(value),
+        Plain::BeyondJson => None,
+    }
 }
 
-/// What a plain scalar stands for that is no string: none for those that JSON has no word for.
-fn not_text(plain: &str) -> Option<Option<Json>> {
+/// What a plain scalar stands for.
+enum Plain {
+    /// A string.
+    Text,
+    /// Something else.
+    Value(Json),
+    /// A number that JSON has no word for.
+    BeyondJson,
+}
+
+fn read(plain: &str) -> Plain {
     match plain {
-        "" | "~" | "null" | "Null" | "NULL" => return Some(Some(Json::Null)),
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => return Some(Some(Json::Bool(true))),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => return Some(Some(Json::Bool(false))),
+        "" | "~" | "null" | "Null" | "NULL" => return Plain::Value(Json::Null),
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => return Plain::Value(Json::Bool(true)),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => return Plain::Value(Json::Bool(false)),
         ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => {
-            return Some(None);
+            return Plain::BeyondJson;
         }
         _ => {}
     }
     let may_be_number = plain.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '+' | '-' | '.'));
-    if may_be_number { number(plain).map(Some) } else { None }
+    if may_be_number { number(plain).map_or(Plain::Text, Plain::Value) } else { Plain::Text }
 }
 
 fn number(plain: &str) -> Option<Json> {
