@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use podpolicy_api::PodPolicyStatus;
 use podpolicy_e2e::pods;
@@ -39,7 +38,7 @@ async fn node_is_lost(prefix: &str, with_first: bool) -> anyhow::Result<()> {
     let pods = pods::when(&scene.pods, &web.selector(), "none of them leaving", none_leaves).await?;
     let gone = pods.iter().find(|pod| (node(pod) == node(&first)) == with_first).and_then(node).context("no such node")?;
     scene.kubelet.lose(gone).await?;
-    let lost: Vec<_> = pods.iter().filter(|pod| node(pod) == Some(gone)).map(|pod| pod.name_any()).collect();
+    let lost: Vec<_> = pods.iter().filter(|pod| node(pod) == Some(gone)).map(kube::ResourceExt::name_any).collect();
     scene.release();
     let waits = |status: &PodPolicyStatus| {
         condition(status, "Ready").is_some_and(|ready| lost.iter().any(|pod| ready.message.contains(&format!("waiting for {pod} of"))))

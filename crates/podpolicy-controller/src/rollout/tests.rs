@@ -177,12 +177,10 @@ fn failed_pods_are_taken_back_one_at_a_time_and_then_those_that_work() {
     // The first one works, those after it do not.
     cluster.run_for(30);
     cluster.fate = Fate::NeverReady;
-    while !matches!(cluster.stand(), Stand::Reverting(_)) {
-        cluster.run_for(1);
-    }
+    cluster.run_until(|stand| matches!(stand, Stand::Reverting(_)));
     assert_eq!(cluster.evicted(), ["web-0", "web-1", "web-2", "web-3"]);
     let mut most = 0;
-    while matches!(cluster.stand(), Stand::Reverting(_)) {
+    for _ in 0..2000 {
         cluster.run_for(1);
         most = cluster.coming_without_settings("web").max(most);
     }

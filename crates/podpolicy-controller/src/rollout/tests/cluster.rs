@@ -133,6 +133,17 @@ impl Cluster {
         }
     }
 
+    /// Runs until it stands so, for as long as anything takes at most.
+    pub(super) fn run_until(&mut self, stands: impl Fn(&Stand) -> bool) {
+        for _ in 0..2000 {
+            if stands(&self.stand) {
+                return;
+            }
+            self.tick();
+        }
+        panic!("it never stands so: {self:?}");
+    }
+
     pub(super) fn status(&self) -> &RolloutStatus {
         self.status.as_ref().unwrap()
     }
