@@ -99,7 +99,7 @@ fn what_is_there_twice() {
     refused("quoted", format!("{HEAD}a: 1\n\"a\": 2\n").as_bytes(), ":4:1: a is there twice");
     refused("flow", format!("{HEAD}a: {{b: 1, c: 2, b: 3}}\n").as_bytes(), ":3:17: b is there twice");
     refused("deep", format!("{HEAD}a:\n- b:\n    c: 1\n    c: 2\n").as_bytes(), ":6:5: c is there twice");
-    let many: String = (0..200).map(|number| format!("  k{number}: v\n")).collect();
+    let many = (0..200).map(|number| format!("  k{number}: v\n")).collect::<Vec<_>>().concat();
     refused("many", format!("{HEAD}metadata:\n{many}  k7: v\n").as_bytes(), ":204:3: k7 is there twice");
     refused("json", b"{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"kind\": \"Pod\"}", ":1:37: kind is there twice");
 }
@@ -126,7 +126,7 @@ fn long_files() {
     let folder = Folder::with(&[("policy.yaml", POLICY)]);
     let pod = |name: &str| POD.replace("name: a", &format!("name: {name}"));
     let pods: Vec<_> = (0..3000).map(|number| format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{{\"name\":\"p{number}\"}},\"spec\":{{\"containers\":[{{\"name\":\"a\"}}]}}}}")).collect();
-    let keys: String = (0..100_000).map(|number| format!("  k{number}: v\n")).collect();
+    let keys = (0..100_000).map(|number| format!("  k{number}: v\n")).collect::<Vec<_>>().concat();
     for (name, text) in [
         ("line", POD.replace("- name: web", &format!("- name: web\n    args: [{}]", "x".repeat(5 << 20)))),
         ("documents", (0..3000).map(|number| pod(&format!("p{number}"))).collect::<Vec<_>>().join("---\n")),
@@ -146,7 +146,7 @@ fn long_files() {
 fn many_problems_and_notes_in_one_file() {
     let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {team: web}}\n---\n";
     let bad = "apiVersion: v1\nkind: Pod\nmetadata: {name: b, labels: {a: 1}}\nspec: {containers: [{name: a}]}\n";
-    let text = format!("{}{service}{}", [POD; 5000].join("---\n"), [bad; 5000].join("---\n"));
+    let text = format!("{}{service}{}", vec![POD; 5000].join("---\n"), vec![bad; 5000].join("---\n"));
     let folder = Folder::with(&[("policy.yaml", POLICY), ("many.yaml", &text)]);
     let ran = within_limits(&folder, "render -p policy.yaml many.yaml");
     ran.has(2, "");

@@ -192,6 +192,7 @@ fn plugin_of_helm_has_the_version_of_the_program() -> anyhow::Result<()> {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "says why nothing was tried")]
 fn hooks_of_pre_commit_show_changes_and_make_them() -> anyhow::Result<()> {
     if Command::new("pre-commit").arg("--version").stdout(Stdio::null()).status().is_err() {
         println!("skipped: pre-commit is not installed (pip install pre-commit)");

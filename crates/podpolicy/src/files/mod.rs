@@ -92,7 +92,9 @@ impl Inputs {
         let mut made = Vec::with_capacity(done.len());
         for (name, problems, notes, file) in done {
             failed |= !problems.is_empty();
-            problems.iter().for_each(|problem| output::error(&format!("{name}:{problem}")));
+            for problem in &problems {
+                output::error(&format!("{name}:{problem}"));
+            }
             for Note { problem, object, .. } in &notes {
                 output::warn(&format!("{name}:{}: {object}: {}", problem.position, problem.message));
             }

@@ -65,8 +65,8 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
     if let [first @ .., last] = others.as_slice() {
         let named = first.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>();
         let last = if first.len() > MOST_NAMED { format!("{} more", others.len() - MOST_NAMED) } else { last.clone() };
-        let names = if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) };
-        output::warn(&format!("passed over, because they hold no Kubernetes object: {names}"));
+        let listed = if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) };
+        output::warn(&format!("passed over, because they hold no Kubernetes object: {listed}"));
     }
     Ok(reading)
 }
