@@ -3,7 +3,7 @@
 //!
 //! A file whose documents cannot all be edited says so in `REFUSED`.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "the helpers of these tests are as much test as the tests")]
 
 mod given;
 mod invariants;
@@ -51,7 +51,7 @@ spec:
 "##;
 
 /// Tunes the probes that are there.
-const TUNE: &str = r##"
+const TUNE: &str = r"
 apiVersion: podpolicy.dev/v1alpha1
 kind: ClusterPodPolicy
 metadata: {name: tune}
@@ -62,10 +62,10 @@ spec:
   - livenessProbe: {periodSeconds: 17, failureThreshold: 9}
     readinessProbe: {timeoutSeconds: 3}
     startupProbe: {initialDelaySeconds: 1, periodSeconds: 2}
-"##;
+";
 
 /// Of two policies, one for some pods only.
-const SOME: &str = r##"
+const SOME: &str = r#"
 apiVersion: podpolicy.dev/v1alpha1
 kind: PodPolicy
 metadata: {name: some, namespace: default}
@@ -75,15 +75,15 @@ apiVersion: podpolicy.dev/v1alpha1
 kind: ClusterPodPolicy
 metadata: {name: all}
 spec: {selector: {}, labels: {environment: test}, annotations: {oncall: "b@example.com"}}
-"##;
+"#;
 
 /// Concerns nothing.
-const NONE: &str = r##"
+const NONE: &str = r"
 apiVersion: podpolicy.dev/v1alpha1
 kind: ClusterPodPolicy
 metadata: {name: none}
 spec: {selector: {matchLabels: {nobody: has-this}}, precedence: Policy, labels: {team: shop}, terminationGracePeriodSeconds: 1}
-"##;
+";
 
 const SETS: [(&str, &str); 5] = [("fill", FILL), ("replace", REPLACE), ("tune", TUNE), ("some", SOME), ("none", NONE)];
 
