@@ -385,7 +385,7 @@ fn mistakes_on_the_command_line_are_explained_in_one_line() -> anyhow::Result<()
         (vec!["run", "--kubeconfig", &broken], nothing, vec!["--kubeconfig", &broken, "line 1"]),
         (vec!["run", "--kubeconfig", &sound, "--context", "moon"], nothing, vec!["--context moon", "kubectl config get-contexts"]),
         (vec!["run", "--context", "moon"], &[("KUBECONFIG", &sound)], vec!["--context moon", "kubectl config get-contexts"]),
-        (vec!["run"], &[("KUBECONFIG", &missing)], vec!["no cluster", "KUBECONFIG", "--kubeconfig", &missing]),
+        (vec!["run"], &[("KUBECONFIG", &missing)], vec!["KUBECONFIG=", "cannot be used", "the path of a kubeconfig file", &missing]),
         (
             vec!["run", "--kubeconfig", &sound, "--metrics-address", &address],
             nothing,
