@@ -117,6 +117,12 @@ fn unknown_kinds_and_versions_of_the_group_are_mistakes() {
 }
 
 #[test]
+fn escapes_in_keys_are_not_passed_on() {
+    let folder = Folder::with(&[("p.yaml", &POLICY.replace("{team: shop}", "{\"a\\e[2J\\nb\": c}"))]);
+    folder.run("compile -p p.yaml", "").has(2, "").tells("spec.labels: key \"a\\u{1b}[2J\\nb\": a key is a name");
+}
+
+#[test]
 fn paths_without_manifests_are_told() {
     let folder = Folder::with(&[
         ("policy.yaml", POLICY),
