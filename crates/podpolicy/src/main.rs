@@ -99,7 +99,9 @@ fn report(error: &anyhow::Error) {
         return;
     }
     if let Some(Mistakes(mistakes)) = error.downcast_ref() {
-        mistakes.iter().for_each(|mistake| output::error(&mistake.to_string()));
+        for mistake in mistakes {
+            output::error(&mistake.to_string());
+        }
         return;
     }
     let mut text = String::new();
