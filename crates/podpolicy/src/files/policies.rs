@@ -153,7 +153,13 @@ fn located(file: &str, manifest: &Manifest, document: &Document, object: &Object
     let path: Vec<Step> = object.path.iter().chain(wrong.path()).cloned().collect();
     let position = Position::of(manifest.text(), manifest.offset(document, &path));
     let title = if object.name.is_empty() { object.kind.to_owned() } else { format!("{} {}", object.kind, object.name) };
-    Mistake::at(file, position, format!("{title}: {wrong}")).with_line(manifest.text())
+    Mistake::at(file, position, one_line(&format!("{title}: {wrong}"))).with_line(manifest.text())
+}
+
+/// Names and keys may hold ends of lines and escapes of terminals, which are not passed on.
+fn one_line(text: &str) -> String {
+    let escaped = text.chars().map(|char| if char.is_control() { char.escape_debug().to_string() } else { char.to_string() });
+    escaped.collect()
 }
 
 fn policy(kind: &str, document: Value, namespace: &str) -> Result<Policy, Vec<Wrong>> {
