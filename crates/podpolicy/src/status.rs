@@ -87,6 +87,15 @@ fn text(snapshot: &Snapshot, namespace: Option<&str>) -> String {
             let pod = format!("{}/{}", seen.pod.namespace, seen.pod.name);
             table.row([pod, verdict.policy.id().to_string(), state(verdict.state).to_owned(), why::why(&seen.pod, &seen.outcome, verdict)]);
         }
+        for policy in &seen.outcome.exempting {
+            let pod = format!("{}/{}", seen.pod.namespace, seen.pod.name);
+            table.row([
+                pod,
+                policy.id().to_string(),
+                "exempt".to_owned(),
+                "its rollout failed: the policy leaves the pod alone".to_owned(),
+            ]);
+        }
     }
     if !table.is_empty() {
         _ = write!(text, "\n{table}");

@@ -118,3 +118,38 @@ pub(crate) fn state(state: PodState) -> &'static str {
         PodState::Pending => "pending",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, sync::Arc};
+
+    use podpolicy_engine::{Pod, Policy, Program, Settings};
+
+    use super::*;
+
+    fn explained(exempt: &str, is_excluded: bool) -> Explained {
+        let policy =
+            json!({ "metadata": { "name": "all" }, "spec": { "selector": { "matchLabels": { "app": "web" } }, "labels": { "a": "1" } } });
+        let policy = Policy::from_cluster(&serde_json::from_value(policy).unwrap()).with_exempt([exempt.to_owned()].into());
+        let owner = json!([{ "controller": true, "kind": "ReplicaSet", "name": "web-1", "uid": "1" }]);
+        let labels = if is_excluded { json!({}) } else { json!({ "app": "web" }) };
+        let metadata = json!({ "namespace": "shop", "name": "web", "labels": labels, "ownerReferences": owner });
+        let pod: Pod = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        let outcome = Program::new([Arc::new(policy)], HashMap::new(), Settings::default()).decide(&pod);
+        Explained { pod, outcome, described: None, existing: None, is_excluded }
+    }
+
+    #[test]
+    fn policy_that_leaves_the_pod_alone_since_its_rollout_failed_is_named() {
+        let wanted = "pod shop/web\n\nPOLICY                 STATE\nClusterPodPolicy all   exempt since its rollout failed\n";
+        assert_eq!(text(&explained("1", false)), wanted);
+        let policies = json!([{ "policy": "ClusterPodPolicy all", "state": "exempt", "findings": [] }]);
+        assert_eq!(json(&explained("1", false))["policies"], policies);
+        assert!(!text(&explained("2", false)).contains("exempt"), "another owner is");
+    }
+
+    #[test]
+    fn excluded_namespace_is_told() {
+        assert!(text(&explained("2", true)).contains("(--exclude-namespaces)"));
+    }
+}

@@ -121,7 +121,7 @@ mod tests {
     fn pods_that_nothing_replaces_are_told() {
         let spec = json!({ "selector": {}, "terminationGracePeriodSeconds": 60 });
         let field = "terminationGracePeriodSeconds: set on new pods only; nothing replaces";
-        assert_eq!(say(Some("Job"), &[spec.clone()]), [format!("{field} the pod of a Job")]);
+        assert_eq!(say(Some("Job"), std::slice::from_ref(&spec)), [format!("{field} the pod of a Job")]);
         assert_eq!(say(None, &[spec]), [format!("{field} a bare pod")]);
     }
 
