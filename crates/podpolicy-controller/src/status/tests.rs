@@ -1,12 +1,14 @@
 //! What a status says of pods as they stand.
 
+use std::collections::HashSet;
+
 use podpolicy_api::{AdmissionBackend, AdmissionStatus};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     Config,
-    observe::{Observation, Observed, What},
+    observe::{self, Observation, Observed, What},
     source::{SelectingKind, Source, Watchable},
     world::World,
 };
@@ -14,8 +16,15 @@ use crate::{
 struct Cluster(World);
 
 impl Cluster {
+    /// One in which everything was listed, and nothing is there.
     fn new() -> Self {
-        Self(World::new(Config::default(), &[]))
+        let config = Config::default();
+        let sources = observe::sources(&config.watched);
+        let mut world = World::new(config, &sources);
+        for source in sources {
+            world.observe(Observation { source, what: What::Listed(HashSet::new()) });
+        }
+        Self(world)
     }
 
     fn see(&mut self, resource: Watchable, object: Observed) {
