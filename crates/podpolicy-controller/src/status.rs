@@ -387,8 +387,8 @@ fn exempt(Aside { exempt, workloads, excluded: _ }: &Aside) -> Option<String> {
 /// "kube-system, kube-public and 2 more"
 fn names<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
     let rest = names.len().saturating_sub(MOST_NAMES);
-    let named = names.take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
-    if rest == 0 { named } else { format!("{named} and {rest} more") }
+    let first = names.take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    if rest == 0 { first } else { format!("{first} and {rest} more") }
 }
 
 fn compliant(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Verdict {

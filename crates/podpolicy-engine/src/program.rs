@@ -176,12 +176,12 @@ mod tests {
 
     #[test]
     fn policy_says_which_pods_it_would_select_were_their_owner_not_exempt() {
-        let policy = json!({ "metadata": { "name": "all" }, "spec": { "selector": { "matchLabels": { "app": "web" } }, "labels": { "team": "shop" } } });
+        let policy = json!({ "metadata": { "name": "all" }, "spec": { "selector": { "matchLabels": { "app": "web", "tier": "front" } }, "labels": { "team": "shop" } } });
         let policy = Policy::from_cluster(&serde_json::from_value(policy).unwrap()).with_exempt(["web-1".to_owned()].into());
         let program = Program::new([Arc::new(policy)], HashMap::new(), Settings::default());
         let decided = |app: &str, owner: &str| {
             let owner = json!([{ "controller": true, "kind": "ReplicaSet", "name": owner, "uid": owner }]);
-            let pod = json!({ "metadata": { "namespace": "shop", "labels": { "app": app }, "ownerReferences": owner } });
+            let pod = json!({ "metadata": { "namespace": "shop", "labels": { "app": app, "tier": "front" }, "ownerReferences": owner } });
             let outcome = program.decide(&serde_json::from_value(pod).unwrap());
             (outcome.verdicts.len(), outcome.exempting.len())
         };

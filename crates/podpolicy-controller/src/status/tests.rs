@@ -155,9 +155,10 @@ fn pods_that_are_exempt_since_the_rollout_failed_are_told() {
     // Of a new pod of the owner the policy says so too, and of one of another owner what it lacks.
     cluster.0.take_changed_policies();
     cluster.pod("c", "web-1");
+    cluster.status();
+    assert!(!cluster.0.take_changed_policies().is_empty());
     cluster.pod("d", "web-2");
     let status = cluster.status();
-    assert!(!cluster.0.take_changed_policies().is_empty());
     let compliant = message(&status, ConditionType::Compliant);
     assert!(compliant.starts_with("1 of 1 pod is not compliant: 1 outdated; replace it to"), "{compliant}");
     assert!(compliant.ends_with("; 3 pods of ReplicaSet/web-1 are exempt since the rollout failed"), "{compliant}");
