@@ -40,7 +40,7 @@ fn cells(text: &str) -> Vec<Vec<&str>> {
 }
 
 /// Why the pod is outdated.
-const WHY: &str = "terminationGracePeriodSeconds: set on new pods only; nothing replaces a bare pod";
+const WHY: &str = "terminationGracePeriodSeconds, containers[web].readinessProbe: set on new pods only; nothing replaces a bare pod";
 
 /// A pod under two policies that disagree, one of which has more than the pod can get.
 async fn stage(name: &str) -> anyhow::Result<Stage> {
