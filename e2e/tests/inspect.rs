@@ -39,6 +39,9 @@ fn cells(text: &str) -> Vec<Vec<&str>> {
     text.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect()
 }
 
+/// Why the pod is outdated.
+const WHY: &str = "terminationGracePeriodSeconds, containers[web].readinessProbe: set on new pods only; nothing replaces a bare pod";
+
 /// A pod under two policies that disagree, one of which has more than the pod can get.
 async fn stage(name: &str) -> anyhow::Result<Stage> {
     let stage = Stage::set(name).await?;
@@ -65,8 +68,8 @@ async fn explain_says_of_each_field_what_it_is_and_why() -> anyhow::Result<()> {
     for row in [
         vec![standard.as_str(), "outdated"],
         vec![other.as_str(), "compliant"],
-        vec!["labels[team]", &format!("PodPolicy standard (over {other})"), "yes", "\"shop\""],
-        vec!["terminationGracePeriodSeconds", "PodPolicy standard", "no: once it is replaced", "60"],
+        vec!["labels[team]", &format!("{standard} (over {other})"), "yes", "\"shop\""],
+        vec!["terminationGracePeriodSeconds", &standard, "no: once it is replaced", "60"],
     ] {
         assert!(rows.contains(&row), "no {row:?} in\n{text}");
     }
@@ -74,7 +77,7 @@ async fn explain_says_of_each_field_what_it_is_and_why() -> anyhow::Result<()> {
     assert!(text.contains(&format!("\n{other}\n  Overridden labels[team]: ")), "{text}");
 
     let json: Value = serde_json::from_str(&stdout(&podpolicy(&["explain", "pod/web", "-n", &namespace, "-o", "json"]).await?))?;
-    let team = json!({ "field": "labels[team]", "value": "shop", "source": "PodPolicy standard", "overridden": [other], "done": true });
+    let team = json!({ "field": "labels[team]", "value": "shop", "source": standard, "overridden": [other], "done": true });
     assert!(json["fields"].as_array().unwrap().contains(&team), "{json:#}");
     assert_eq!(json["policies"][0]["policy"], standard);
     assert_eq!(json["policies"][0]["state"], "outdated");
@@ -103,7 +106,7 @@ async fn status_shows_policies_and_the_pods_that_are_not_as_they_say() -> anyhow
     let standard = format!("PodPolicy {namespace}/standard");
     assert_eq!(rows[1], [&standard, "False", "Refused", "1", "0", "1", "0", "0", "-"], "{text}");
     assert_eq!(rows[2][..4], [&format!("PodPolicy {namespace}/other"), "True", "InForce", "1"], "{text}");
-    assert!(rows.contains(&vec![&format!("{namespace}/web"), &standard, "outdated", "settings of new pods: to be replaced"]), "{text}");
+    assert!(rows.contains(&vec![&format!("{namespace}/web"), &standard, "outdated", WHY]), "{text}");
     assert!(!text.contains("/alone"), "{text}");
 
     let everywhere = stdout(&podpolicy(&["status", "-A"]).await?);

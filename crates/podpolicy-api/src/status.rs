@@ -24,7 +24,8 @@ pub struct PodPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
 
-    /// What was kept, overridden or refused, at most 10, one for each reason and field, those with the most pods first.
+    /// What was kept, overridden or refused, at most 10, one for each reason and field, those with the most pods first. Where there are more,
+    /// refusals are kept before all else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
 
@@ -66,7 +67,7 @@ pub struct PodCounts {
     /// Pods with nothing left to do: each field is applied, or kept by precedence.
     #[schemars(schema_with = "count")]
     pub compliant: u32,
-    /// Pods whose create-time settings (probes, hooks, grace period) differ: they must be replaced to get them.
+    /// Pods whose create-time settings (probes, hooks, grace period) differ, fields refused or not: they must be replaced to get them.
     #[schemars(schema_with = "count")]
     pub outdated: u32,
     /// Pods on which all but the refused fields is done.

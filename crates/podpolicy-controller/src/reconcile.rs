@@ -343,11 +343,13 @@ impl Reconciler {
                 let at_creation = self.world.at_creation(slot);
                 let exec_checked = self.world.exec_checked(slot);
                 let refused_everywhere = self.world.refused_everywhere(slot);
+                let aside = self.world.aside(slot);
                 let around = status::Around {
                     blindness: blindness.as_deref(),
                     at_creation: at_creation.as_ref(),
                     exec_checked: exec_checked.as_ref(),
                     refused_everywhere: &refused_everywhere,
+                    aside: &aside,
                     rollout: self.rollouts.of(&id),
                 };
                 status::of(slot, pods, around, time)

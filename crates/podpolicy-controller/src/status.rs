@@ -1,7 +1,10 @@
 //! What a policy reports, made from how its pods stand. Pure: the same pods give the same status, and the time of a transition
 //! only moves when the condition does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -13,11 +16,13 @@ use crate::{
     apply::WriteError,
     observe::Key,
     rollout::{Planned, Stand},
-    world::{PodSlot, PolicySlot},
+    world::{Aside, PodSlot, PolicySlot},
 };
 
 mod creation;
 mod rollout;
+#[cfg(test)]
+mod tests;
 
 /// How many findings a status holds.
 const MOST_FINDINGS: usize = 10;
@@ -57,6 +62,8 @@ pub(crate) struct Around<'a> {
     pub(crate) exec_checked: Option<&'a ExecChecked>,
     /// What of the policy no pod gets.
     pub(crate) refused_everywhere: &'a [podpolicy_engine::Finding],
+    /// Why it selects fewer pods than it seems to.
+    pub(crate) aside: &'a Aside,
     /// What its rollout has come to; nothing where it has none.
     pub(crate) rollout: Option<&'a Planned>,
 }
@@ -188,18 +195,25 @@ impl Tally {
         }
     }
 
+    /// Those that a status has room for: refusals first, then those of the most pods. They are listed the other way round.
     fn into_findings(self, at_creation: Option<&AtCreation>) -> Vec<Finding> {
-        let mut findings: Vec<_> = self
-            .findings
-            .into_iter()
-            .map(|((reason, field), Sighting { pods, refused: _, example, message })| Finding { reason, field, pods, example, message })
-            .collect();
-        // Stable: those with as many pods stay in the order of reason and field.
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.pods));
         let left_out = at_creation.and_then(creation::finding);
-        findings.truncate(MOST_FINDINGS - left_out.iter().len());
-        findings.extend(left_out);
-        findings
+        // Both sorts are stable: what is alike stays in the order of reason and field.
+        let mut sightings: Vec<_> = self.findings.into_iter().collect();
+        sightings.sort_by_key(|(_, sighting)| (Reverse(sighting.refused), Reverse(sighting.pods)));
+        sightings.truncate(MOST_FINDINGS - left_out.iter().len());
+        sightings.sort_by_key(|(_, sighting)| (Reverse(sighting.pods), Reverse(sighting.refused)));
+        let to_finding = |((reason, field), sighting)| {
+            let Sighting { pods, refused: _, example, message } = sighting;
+            Finding { reason, field, pods, example, message }
+        };
+        sightings.into_iter().map(to_finding).chain(left_out).collect()
+    }
+
+    /// "; 10 of 12 findings are listed", where not all are.
+    fn unlisted(&self, around: Around<'_>) -> String {
+        let all = self.findings.len() + around.at_creation.and_then(creation::finding).iter().len();
+        if all > MOST_FINDINGS { format!("; {MOST_FINDINGS} of {all} findings are listed") } else { String::new() }
     }
 
     fn not_compliant(&self) -> u32 {
@@ -213,16 +227,20 @@ impl Tally {
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// The refusal with the most pods, in words.
+    /// The refusal with the most pods, in words, and how many more there are.
     fn first_refusal(&self) -> String {
         let refusals = self.findings.iter().filter(|(_, sighting)| sighting.refused);
-        let first = refusals.max_by_key(|(key, sighting)| (sighting.pods, std::cmp::Reverse((*key).clone())));
-        first.map(|((reason, field), sighting)| format!("{field}: {} ({reason})", sighting.message)).unwrap_or_default()
+        let more = match refusals.clone().count() {
+            0 | 1 => String::new(),
+            count => format!("; and {} more", count - 1),
+        };
+        let first = refusals.max_by_key(|(key, sighting)| (sighting.pods, Reverse((*key).clone())));
+        first.map(|((reason, field), sighting)| format!("{field}: {} ({reason}){more}", sighting.message)).unwrap_or_default()
     }
 }
 
 fn verdicts(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Vec<Verdict> {
-    let mut verdicts = vec![accepted(slot), compliant(slot, tally), conflicted(tally)];
+    let mut verdicts = vec![accepted(slot), compliant(slot, tally, around), conflicted(tally)];
     verdicts.extend(readiness(slot, tally, around));
     verdicts
 }
@@ -266,16 +284,27 @@ fn readiness(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Vec<Verdic
         return better.unwrap_or(verdicts);
     }
     if tally.with_refusals > 0 {
-        let message = format!("fields of {} of {} pods are refused; {}", tally.with_refusals, counts.matched, tally.first_refusal());
+        let message = format!(
+            "fields of {} are refused; {}{}",
+            of_pods(tally.with_refusals, counts.matched),
+            tally.first_refusal(),
+            tally.unlisted(around)
+        );
         return stalled(ConditionReason::Refused, message);
     }
     if counts.matched == 0 && !around.refused_everywhere.is_empty() {
-        let message = format!("the policy selects no pod; those that come will lack what is refused; {}", tally.first_refusal());
+        let message = format!(
+            "{}; those that come will lack what is refused; {}{}",
+            no_pods(around.aside),
+            tally.first_refusal(),
+            tally.unlisted(around)
+        );
         return stalled(ConditionReason::Refused, message);
     }
     let message = match (counts.matched, counts.outdated) {
-        (0, _) => "in force; the policy selects no pod".to_owned(),
+        (0, _) => format!("in force; {}", no_pods(around.aside)),
         (matched, 0) => format!("in force on {}", pods(matched)),
+        (1, _) => "in force on 1 pod, which must be replaced to get the create-time settings".to_owned(),
         (matched, outdated) => {
             format!("in force on {}; {outdated} of them must be replaced to get the create-time settings", pods(matched))
         }
@@ -289,13 +318,13 @@ fn pending(tally: &Tally) -> Vec<Verdict> {
     match &tally.failing {
         Some(WriteError::Forbidden(error)) => stalled(
             ConditionReason::Forbidden,
-            format!("{pending} of {matched} pods cannot be written: {error}; grant the operator patch on pods"),
+            format!("{} cannot be written: {error}; grant the operator patch on pods", of_pods(pending, matched)),
         ),
         Some(error) => reconciling(
             ConditionReason::WriteFailed,
-            format!("{pending} of {matched} pods cannot be written, which is tried again: {error}"),
+            format!("{} cannot be written, which is tried again: {error}", of_pods(pending, matched)),
         ),
-        None => reconciling(ConditionReason::Progressing, format!("{pending} of {matched} pods are being written")),
+        None => reconciling(ConditionReason::Progressing, format!("{} {} being written", of_pods(pending, matched), are(pending))),
     }
 }
 
@@ -325,7 +354,44 @@ fn pods(count: u32) -> String {
     format!("{count} {}", if count == 1 { "pod" } else { "pods" })
 }
 
-fn compliant(slot: &PolicySlot, tally: &Tally) -> Verdict {
+/// "1 of 1 pod", "1 of 2 pods"
+fn of_pods(count: u32, all: u32) -> String {
+    format!("{count} of {}", pods(all))
+}
+
+fn are(count: u32) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+/// That the policy selects no pod, and why, where that is known.
+fn no_pods(aside: &Aside) -> String {
+    let Aside { exempt: _, workloads: _, excluded } = aside;
+    if let Some(exempt) = exempt(aside) {
+        return format!("the policy selects no other pod: {exempt}");
+    }
+    match excluded.as_slice() {
+        [] => "the policy selects no pod".to_owned(),
+        [..] => format!(
+            "the policy selects no pod: no ClusterPodPolicy acts in the namespaces that the operator excludes (--exclude-namespaces), and it selects only {}",
+            names(excluded.iter())
+        ),
+    }
+}
+
+/// Which pods the policy leaves alone since its rollout failed.
+fn exempt(Aside { exempt, workloads, excluded: _ }: &Aside) -> Option<String> {
+    let of = if workloads.is_empty() { String::new() } else { format!(" of {}", names(workloads.iter())) };
+    (*exempt > 0).then(|| format!("{}{of} {} exempt since the rollout failed", pods(*exempt), are(*exempt)))
+}
+
+/// "kube-system, kube-public and 2 more"
+fn names<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let rest = names.len().saturating_sub(MOST_NAMES);
+    let first = names.take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    if rest == 0 { first } else { format!("{first} and {rest} more") }
+}
+
+fn compliant(slot: &PolicySlot, tally: &Tally, around: Around<'_>) -> Verdict {
     let kind = ConditionType::Compliant;
     let counts = tally.counts;
     if !slot.policy.problems().is_empty() {
@@ -337,15 +403,12 @@ fn compliant(slot: &PolicySlot, tally: &Tally) -> Verdict {
         };
     }
     if counts.matched == 0 {
-        return Verdict { kind, status: "True", reason: ConditionReason::NoPods, message: "the policy selects no pod".into() };
+        return Verdict { kind, status: "True", reason: ConditionReason::NoPods, message: no_pods(around.aside) + &tally.unlisted(around) };
     }
+    let rest = exempt(around.aside).map(|exempt| format!("; {exempt}")).unwrap_or_default() + &tally.unlisted(around);
     if tally.not_compliant() == 0 {
-        return Verdict {
-            kind,
-            status: "True",
-            reason: ConditionReason::AllCompliant,
-            message: format!("{0} of {0} pods are compliant", counts.matched),
-        };
+        let message = format!("{} {} compliant{rest}", of_pods(counts.matched, counts.matched), are(counts.matched));
+        return Verdict { kind, status: "True", reason: ConditionReason::AllCompliant, message };
     }
     let reason = if slot.policy.is_audit() {
         ConditionReason::WouldChange
@@ -356,12 +419,15 @@ fn compliant(slot: &PolicySlot, tally: &Tally) -> Verdict {
     } else {
         ConditionReason::Outdated
     };
+    let not_compliant = tally.not_compliant();
     let advice = match reason {
+        ConditionReason::Outdated if not_compliant == 1 => "replace it to give it the create-time settings",
         ConditionReason::Outdated => "replace them to give them the create-time settings",
         ConditionReason::Progressing => "writes are under way",
         _ => "see findings",
     };
-    let message = format!("{} of {} pods are not compliant: {}; {advice}", tally.not_compliant(), counts.matched, tally.shortfall());
+    let message =
+        format!("{} {} not compliant: {}; {advice}{rest}", of_pods(not_compliant, counts.matched), are(not_compliant), tally.shortfall());
     Verdict { kind, status: "False", reason, message }
 }
 
@@ -418,43 +484,4 @@ fn to_conditions(mut verdicts: Vec<Verdict>, slot: &PolicySlot, now: Timestamp) 
             }
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use podpolicy_api::{AdmissionBackend, AdmissionStatus};
-
-    use super::*;
-
-    #[test]
-    fn numbers_and_texts_can_wait_and_nothing_else() {
-        let condition = |status: &str, reason: &str, message: &str| Condition {
-            type_: "Ready".into(),
-            status: status.into(),
-            reason: reason.into(),
-            message: message.into(),
-            last_transition_time: Time(Timestamp::UNIX_EPOCH),
-            observed_generation: Some(1),
-        };
-        let admission = |generation| AdmissionStatus { backend: AdmissionBackend::Native, generation, message: None };
-        let present = PodPolicyStatus {
-            observed_generation: Some(1),
-            conditions: vec![condition("False", "Progressing", "3 of 5 pods")],
-            admission: Some(admission(1)),
-            ..PodPolicyStatus::default()
-        };
-        let waits = |change: &dyn Fn(&mut PodPolicyStatus)| {
-            let mut wanted = present.clone();
-            change(&mut wanted);
-            can_wait(&present, &wanted)
-        };
-        assert!(waits(&|status| status.pods = Some(PodCounts { matched: 1, ..PodCounts::default() })));
-        assert!(waits(&|status| status.conditions = vec![condition("False", "Progressing", "4 of 5 pods")]));
-        assert!(!waits(&|status| status.conditions = vec![condition("True", "Progressing", "3 of 5 pods")]));
-        assert!(!waits(&|status| status.conditions = vec![condition("False", "WriteFailed", "3 of 5 pods")]));
-        assert!(!waits(&|status| status.conditions.clear()));
-        assert!(!waits(&|status| status.observed_generation = Some(2)));
-        assert!(!waits(&|status| status.admission = Some(admission(2))));
-        assert!(!waits(&|status| status.exec_checked = Some(ExecChecked { guard: "guard".into(), generation: 1 })));
-    }
 }

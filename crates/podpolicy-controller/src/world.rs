@@ -32,7 +32,7 @@ use crate::{
 use carried::Carried;
 pub(crate) use census::{AtCreationState, Census, PodOutcome, Readiness};
 pub(crate) use pods::PodSlot;
-pub(crate) use policies::PolicySlot;
+pub(crate) use policies::{Aside, PolicySlot};
 use selectors::{Selectors, Touched};
 use sources::Sources;
 pub(crate) use workloads::Known;
@@ -234,6 +234,7 @@ impl World {
                 if self.namespace_labels.get(&name) != Some(&labels) {
                     self.namespace_labels.insert(name.clone(), labels);
                     self.stale.facts.insert(name);
+                    self.namespace_changed();
                 }
             }
             Observed::Selecting(object) => {
@@ -253,6 +254,7 @@ impl World {
             Watchable::Pods => self.remove_pod(key),
             Watchable::Namespaces => {
                 self.namespace_labels.remove(&key.name);
+                self.namespace_changed();
                 self.stale.facts.insert(key.name.clone());
             }
             Watchable::Selecting(kind) => {

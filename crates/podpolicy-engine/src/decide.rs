@@ -58,7 +58,11 @@ pub(crate) fn decide(program: &Program, pod: &Pod) -> Outcome {
         let metadata = metadata::decide(&scene, &own, &record, &mut ledger);
         let lost: Vec<_> = drifted.iter().filter(|key| !theirs.contains(*key) && !metadata.restores(**key, &scene)).copied().collect();
         if lost.is_empty() {
-            return conclude(&scene, &record, metadata, ledger, &audits);
+            let mut outcome = conclude(&scene, &record, metadata, ledger, &audits);
+            if pod.life == Life::Live {
+                outcome.exempting = program.exempting(pod, &own.labels);
+            }
+            return outcome;
         }
         theirs.extend(lost);
     }
@@ -78,7 +82,7 @@ fn conclude<'a>(
     let plan = metadata.plan(scene.pod, record, &mut ledger);
     ledger.fields.extend(metadata.fields(scene.pod, record));
     container::decide(scene, record, &mut ledger);
-    let audited = audit::decide(scene, &plan, audits);
+    let audited = audit::decide(scene, &plan, record, &ledger.fields, audits);
     let mut outcome = ledger.into_outcome();
     for verdict in &mut outcome.verdicts {
         verdict.has_given = record.created.values().any(|entry| verdict.policy.in_record() == entry.by);

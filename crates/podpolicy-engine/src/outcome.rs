@@ -16,6 +16,8 @@ pub struct Outcome {
     pub fields: Vec<FieldOutcome>,
     /// Where one policy wins a field from another.
     pub conflicts: Vec<Conflict>,
+    /// The policies that would select the pod, and leave it alone because its owner is exempt, in the policies' order.
+    pub exempting: Vec<Arc<Policy>>,
     /// The labels and annotations to write; empty when the pod needs nothing.
     pub metadata: MetadataPlan,
 }

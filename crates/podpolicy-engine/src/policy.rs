@@ -12,7 +12,7 @@ use podpolicy_api::{
     Precedence, Probe,
 };
 
-use crate::{HookKind, Pod, ProbeKind, Selector, glob};
+use crate::{Field, HookKind, Pod, ProbeKind, Selector, glob};
 
 /// The most that all annotations of a pod may take, in bytes of keys and values (Kubernetes' `TotalAnnotationSizeLimitB`).
 pub const ANNOTATIONS_LIMIT: usize = 256 * 1024;
@@ -51,6 +51,13 @@ impl PolicyId {
     /// The name under which a pod's record knows the policy; the pod's namespace says the rest.
     pub fn in_record(&self) -> String {
         format!("{}{}", self.kind.record_prefix(), self.name)
+    }
+
+    /// The policy that the record of a pod in the namespace knows under this name; none where it is not the name of a policy.
+    pub fn from_record(by: &str, namespace: &str) -> Option<Self> {
+        let name = |kind: PolicyKind| by.strip_prefix(kind.record_prefix());
+        let namespaced = name(PolicyKind::PodPolicy).map(|name| Self::namespaced(namespace, name));
+        namespaced.or_else(|| name(PolicyKind::ClusterPodPolicy).map(Self::cluster))
     }
 }
 
@@ -165,7 +172,16 @@ impl Policy {
 
     /// Whether it selects a pod with these labels of its own, as far as the pod goes.
     pub(crate) fn selects(&self, pod: &Pod, own: &BTreeMap<String, String>) -> bool {
-        self.selector.matches(own) && !pod.owner.as_ref().is_some_and(|owner| self.exempt.contains(&owner.uid))
+        self.selector.matches(own) && !self.exempts(pod)
+    }
+
+    /// Whether it would select a pod with these labels of its own, were the pod's owner not exempt.
+    pub(crate) fn exempts_selected(&self, pod: &Pod, own: &BTreeMap<String, String>) -> bool {
+        self.exempts(pod) && self.selector.matches(own)
+    }
+
+    fn exempts(&self, pod: &Pod) -> bool {
+        !self.exempt.is_empty() && pod.owner.as_ref().is_some_and(|owner| self.exempt.contains(&owner.uid))
     }
 
     /// Who vouches for its authors.
@@ -251,6 +267,23 @@ impl Policy {
 
     pub(crate) fn container_rules(&self) -> &[ContainerRule] {
         self.rules.containers.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it asks for the field.
+    pub fn asks_for(&self, field: &Field) -> bool {
+        match field {
+            Field::Label(key) => self.rules.labels.contains_key(key),
+            Field::Annotation(key) => self.rules.annotations.contains_key(key),
+            Field::GracePeriod => self.rules.termination_grace_period_seconds.is_some(),
+            Field::Container(_) => false,
+            Field::Probe { container, kind } => self.probe(container, *kind).is_some(),
+            Field::Hook { container, kind } => self.hook(container, *kind).is_some(),
+        }
+    }
+
+    /// Whether its probe for a container of this name only tunes numbers of the container's own.
+    pub fn tunes(&self, container: &str, kind: ProbeKind) -> bool {
+        self.probe(container, kind).is_some_and(|probe| !probe.has_handler())
     }
 
     /// The probe that the first rule with one gives to a container of this name.

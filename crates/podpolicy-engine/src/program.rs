@@ -25,6 +25,7 @@ pub struct Program {
     /// For namespaces of which nothing is known: they have no labels and no PodPolicies.
     elsewhere: OnceLock<SelectorIndex>,
     settings: Settings,
+    has_exemptions: bool,
 }
 
 impl Program {
@@ -49,7 +50,8 @@ impl Program {
             }
         }
         let indexes = namespaces.keys().chain(by_namespace.keys()).map(|name| (name.clone(), OnceLock::new())).collect();
-        Self { policies, cluster, by_namespace, namespaces, indexes, elsewhere: OnceLock::new(), settings }
+        let has_exemptions = policies.iter().any(|policy| !policy.exempt().is_empty());
+        Self { policies, cluster, by_namespace, namespaces, indexes, elsewhere: OnceLock::new(), settings, has_exemptions }
     }
 
     /// What the policies do to the pod. An outcome without verdicts says that none selects it; it may still have something
@@ -109,13 +111,25 @@ impl Program {
 
     /// The policies that select a pod with these labels of its own, in order.
     pub fn select(&self, pod: &Pod, own: &BTreeMap<String, String>) -> Vec<&Arc<Policy>> {
-        let namespace = pod.namespace.as_str();
+        self.candidates(&pod.namespace, own).filter(|policy| policy.selects(pod, own)).collect()
+    }
+
+    /// The policies that would select such a pod, were its owner not exempt, in order.
+    pub(crate) fn exempting(&self, pod: &Pod, own: &BTreeMap<String, String>) -> Vec<Arc<Policy>> {
+        if !self.has_exemptions {
+            return Vec::new();
+        }
+        self.candidates(&pod.namespace, own).filter(|policy| policy.exempts_selected(pod, own)).cloned().collect()
+    }
+
+    /// The policies that can select a pod with these labels of its own, in order.
+    fn candidates(&self, namespace: &str, own: &BTreeMap<String, String>) -> impl Iterator<Item = &Arc<Policy>> {
         let ranks = match self.indexes.get(namespace) {
             Some(index) => index.get_or_init(|| self.index(namespace)).candidates(own),
             None if self.is_excluded(namespace) => Vec::new(),
             None => self.elsewhere.get_or_init(|| self.index(namespace)).candidates(own),
         };
-        ranks.into_iter().map(|rank| &self.policies[rank as usize]).filter(|policy| policy.selects(pod, own)).collect()
+        ranks.into_iter().map(|rank| &self.policies[rank as usize])
     }
 
     fn is_excluded(&self, namespace: &str) -> bool {
@@ -159,6 +173,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn policy_says_which_pods_it_would_select_were_their_owner_not_exempt() {
+        let policy = json!({ "metadata": { "name": "all" }, "spec": { "selector": { "matchLabels": { "app": "web", "tier": "front" } }, "labels": { "team": "shop" } } });
+        let policy = Policy::from_cluster(&serde_json::from_value(policy).unwrap()).with_exempt(["web-1".to_owned()].into());
+        let program = Program::new([Arc::new(policy)], HashMap::new(), Settings::default());
+        let decided = |app: &str, owner: &str| {
+            let owner = json!([{ "controller": true, "kind": "ReplicaSet", "name": owner, "uid": owner }]);
+            let pod = json!({ "metadata": { "namespace": "shop", "labels": { "app": app, "tier": "front" }, "ownerReferences": owner } });
+            let outcome = program.decide(&serde_json::from_value(pod).unwrap());
+            (outcome.verdicts.len(), outcome.exempting.len())
+        };
+        assert_eq!([("web", "web-1"), ("web", "web-2"), ("db", "web-1")].map(|(app, owner)| decided(app, owner)), [(0, 1), (1, 0), (0, 0)]);
+    }
 
     #[test]
     fn namespaces_of_which_nothing_is_known_are_alike_unless_excluded() {

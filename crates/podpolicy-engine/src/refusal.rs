@@ -85,26 +85,24 @@ pub(crate) fn selector_impact(claim: &LabelClaim<'_>, facts: Option<&NamespaceFa
     if readers.is_empty() {
         return if allowed || carried { Impact::None } else { Impact::Refused(unseen(key, settings)) };
     }
-    let refuse =
-        |readers: Vec<&Reader>, rest: &str| Refusal::new(FindingReason::SelectorImpact, format!("{} on {key}; {rest}", select(&readers)));
-    if !allowed && !carried {
-        return Impact::Refused(refuse(readers.iter().collect(), "set allowSelectorImpact to set it anyway"));
-    }
     let is_kept = own.is_some() && policy.precedence() == Precedence::Workload;
+    if !allowed && !carried {
+        // What would not help is not advised: where not even a new pod would get the label, that is told.
+        let on_new_pod = LabelClaim { current: own, ..*claim };
+        return Impact::Refused(workload_impact(&on_new_pod, readers, is_kept).unwrap_or_else(|| {
+            let advice = if is_kept {
+                "the pod has another value of its own, which precedence: Workload keeps in any case; remove the label from the policy"
+            } else {
+                "set allowSelectorImpact to set it anyway"
+            };
+            impact(&readers.iter().collect::<Vec<_>>(), key, advice)
+        }));
+    }
     // What a policy has put there already stays as it is: taking it away could take the pod from its owner as well.
-    if current != Some(value) {
-        let refuse_here = |refusal| if current == own { Impact::Refused(refusal) } else { Impact::Held(refusal) };
-        let (excluding, selecting): (Vec<_>, Vec<_>) = readers.iter().filter(|reader| reader.workload).partition(|reader| reader.excludes);
-        if !excluding.is_empty() {
-            return refuse_here(refuse(
-                excluding,
-                "a label that a workload excludes is never set, or the pod could leave its owner; remove it from the policy",
-            ));
-        }
-        if !selecting.is_empty() && !is_kept && own.or(current).is_some() {
-            let rest = "a label that a workload selects on is only filled in, never replaced, or the pod could leave its owner; replace the pod instead";
-            return refuse_here(refuse(selecting, rest));
-        }
+    if current != Some(value)
+        && let Some(refusal) = workload_impact(claim, readers, is_kept)
+    {
+        return if current == own { Impact::Refused(refusal) } else { Impact::Held(refusal) };
     }
     if allowed || is_kept {
         return Impact::None;
@@ -113,6 +111,31 @@ pub(crate) fn selector_impact(claim: &LabelClaim<'_>, facts: Option<&NamespaceFa
         "{} on {key}; the policy keeps setting it, because pods of this namespace carried it before; set allowSelectorImpact to say that this is wanted, or remove the label from the policy",
         select(&readers.iter().collect::<Vec<_>>()),
     ))
+}
+
+/// What workloads have against a label that the pod does not have yet, even where the policy may set what selectors read.
+fn workload_impact(claim: &LabelClaim<'_>, readers: &[Reader], is_kept: bool) -> Option<Refusal> {
+    let LabelClaim { key, own, current, .. } = *claim;
+    let (excluding, selecting): (Vec<_>, Vec<_>) = readers.iter().filter(|reader| reader.workload).partition(|reader| reader.excludes);
+    if !excluding.is_empty() {
+        let advice = "a label that a workload excludes is never set, or the pod could leave its owner; remove it from the policy";
+        return Some(impact(&excluding, key, advice));
+    }
+    if selecting.is_empty() || is_kept {
+        return None;
+    }
+    let advice = match (own, current) {
+        (None, None) => return None,
+        (Some(_), _) => "the pod has it from the workload's template: change it there, or remove it from the policy",
+        (None, Some(_)) => "replace the pod instead",
+    };
+    let why = "a label that a workload selects on is only filled in, never replaced, or the pod could leave its owner";
+    Some(impact(&selecting, key, &format!("{why}; {advice}")))
+}
+
+/// Refuses a label because of those who read its key.
+fn impact(readers: &[&Reader], key: &str, advice: &str) -> Refusal {
+    Refusal::new(FindingReason::SelectorImpact, format!("{} on {key}; {advice}", select(readers)))
 }
 
 fn unseen(key: &str, settings: &Settings) -> Refusal {

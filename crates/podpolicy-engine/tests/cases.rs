@@ -113,6 +113,8 @@ cases! {
     allowed_label_is_set
     allowed_label_that_a_workload_selects_on_is_filled_in
     label_that_a_workload_selects_on_is_never_replaced
+    allowing_what_would_be_refused_anyway_is_not_advised
+    allowing_what_would_be_kept_anyway_is_not_advised
     declared_label_that_a_workload_selects_on_is_kept
     label_of_a_policy_that_a_workload_selects_on_keeps_its_value
     value_that_loses_is_overridden_whatever_selects_on_the_label
@@ -137,6 +139,8 @@ cases! {
     audited_pod_that_differs_in_nothing_is_compliant
     audit_finds_what_enforcing_would_find
     audit_of_create_time_settings_makes_pods_outdated
+    audit_of_settings_that_a_policy_gave_at_creation
+    audit_keeps_settings_that_a_policy_in_force_gave_at_creation
     change_from_enforce_to_audit_undoes
     pending_goes_before_outdated_and_refused
     outdated_goes_before_refused

@@ -1,5 +1,7 @@
 //! `podpolicy status`: the policies of a namespace or a cluster, and the pods that are not as they say.
 
+mod why;
+
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
@@ -83,15 +85,17 @@ fn text(snapshot: &Snapshot, namespace: Option<&str>) -> String {
     let mut table = Table::new(&["POD", "POLICY", "STATE", "WHY"]);
     for seen in pods {
         for verdict in seen.outcome.verdicts.iter().filter(|verdict| verdict.state != PodState::Compliant) {
-            let refused = verdict.findings.iter().find(|finding| finding.refused);
-            let why = match (verdict.state, refused) {
-                (PodState::Refused, Some(finding)) => format!("{} {}", finding.reason, finding.field),
-                (PodState::Outdated, _) => "settings of new pods: to be replaced".to_owned(),
-                (PodState::Pending, _) => "labels or annotations: to be written".to_owned(),
-                (PodState::Refused | PodState::Compliant, _) => String::new(),
-            };
             let pod = format!("{}/{}", seen.pod.namespace, seen.pod.name);
-            table.row([pod, verdict.policy.id().to_string(), state(verdict.state).to_owned(), why]);
+            table.row([pod, verdict.policy.id().to_string(), state(verdict.state).to_owned(), why::why(&seen.pod, &seen.outcome, verdict)]);
+        }
+        for policy in &seen.outcome.exempting {
+            let pod = format!("{}/{}", seen.pod.namespace, seen.pod.name);
+            table.row([
+                pod,
+                policy.id().to_string(),
+                "exempt".to_owned(),
+                "its rollout failed: the policy leaves the pod alone".to_owned(),
+            ]);
         }
     }
     if !table.is_empty() {

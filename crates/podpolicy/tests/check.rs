@@ -322,9 +322,9 @@ POLICY                    STATE
 PodPolicy shop/standard   pending
 PodPolicy shop/fallback   pending
 
-FIELD                            FROM                                                IN THE FILE   VALUE
-labels[team]                     PodPolicy standard (over PodPolicy shop/fallback)   no            \"shop\"
-containers[web].readinessProbe   PodPolicy standard                                  no            {\"httpGet\":{\"path\":\"/ready\",\"port\":\"http\",\"scheme\":\"HTTP\"},\"initialDelaySeconds\":0,\"timeoutSeconds\":1,\"periodSeconds\":10,\"successThreshold\":1,\"failureThreshold\":3}
+FIELD                            FROM                                                     IN THE FILE   VALUE
+labels[team]                     PodPolicy shop/standard (over PodPolicy shop/fallback)   no            \"shop\"
+containers[web].readinessProbe   PodPolicy shop/standard                                  no            {\"httpGet\":{\"path\":\"/ready\",\"port\":\"http\",\"scheme\":\"HTTP\"},\"initialDelaySeconds\":0,\"timeoutSeconds\":1,\"periodSeconds\":10,\"successThreshold\":1,\"failureThreshold\":3}
 
 PodPolicy shop/fallback
   Overridden labels[team]: PodPolicy shop/standard sets it to \"shop\" and goes first (priority 0 over -10); give one of the two another priority, or remove the field from one
@@ -359,7 +359,7 @@ fn explain_prints_the_pods_of_files_as_json_too() {
     assert_eq!(one[0]["policies"], json!([{ "policy": "PodPolicy shop/standard", "state": "pending", "findings": [] }]));
     assert_eq!(
         one[0]["fields"][0],
-        json!({ "field": "labels[team]", "value": "shop", "source": "PodPolicy standard", "overridden": [], "done": false })
+        json!({ "field": "labels[team]", "value": "shop", "source": "PodPolicy shop/standard", "overridden": [], "done": false })
     );
 }
 

@@ -33,7 +33,7 @@ async fn each_new_state_is_told_once() -> anyhow::Result<()> {
     stage.settled("standard", 1).await?;
 
     stage.policy("standard", &spec("labels: { team: shop, pod-template-hash: '1' }")).await?;
-    wanted.push("Warning Refused: fields of 1 of 1 pods are refused");
+    wanted.push("Warning Refused: fields of 1 of 1 pod are refused");
     told(&stage, "standard", &wanted).await?;
     stage.policy("standard", &spec("enforcement: Audit, labels: { team: shop }")).await?;
     wanted.push("Normal Auditing: the policy decides and reports");

@@ -48,7 +48,7 @@ async fn tools_see_policies_as_the_page_says() -> anyhow::Result<()> {
     }
     first.end();
     stage.status("standard", "failing", |status| verdict(status, "Reconciling") == "True WriteFailed").await?;
-    cases.push(Case { name: "failing", policy: get().await?, argo: "Progressing", flux: "InProgress", says: "WriteFailed: 1 of 1 pods" });
+    cases.push(Case { name: "failing", policy: get().await?, argo: "Progressing", flux: "InProgress", says: "WriteFailed: 1 of 1 pod" });
     failing.end();
 
     stage.status("standard", "in force", |status| verdict(status, "Ready") == "True InForce").await?;
@@ -60,7 +60,7 @@ async fn tools_see_policies_as_the_page_says() -> anyhow::Result<()> {
 
     stage.policy("standard", &spec("labels: { pod-template-hash: '1' }")).await?;
     stage.status("standard", "refused", |status| verdict(status, "Stalled") == "True Refused").await?;
-    cases.push(Case { name: "refused", policy: get().await?, argo: "Degraded", flux: "Failed", says: "Refused: fields of 1 of 1 pods" });
+    cases.push(Case { name: "refused", policy: get().await?, argo: "Degraded", flux: "Failed", says: "Refused: fields of 1 of 1 pod" });
 
     stage.policy("standard", &spec("enforcement: Audit, labels: { team: shop }")).await?;
     stage.status("standard", "auditing", |status| verdict(status, "Ready") == "True Auditing").await?;

@@ -100,6 +100,7 @@ impl World {
         let Some(slot) = self.pods.remove(key) else { return };
         let vanished = self.carried.remove(&slot.pod);
         self.carried_changed(&slot.pod.namespace, &vanished);
+        self.changed_policies.extend(slot.outcome.exempting.iter().map(|policy| policy.id().clone()));
         for verdict in &slot.outcome.verdicts {
             let id = verdict.policy.id();
             if let Some(policy) = self.policies.get_mut(id) {
@@ -154,6 +155,11 @@ impl World {
                 policy.members.remove(key);
             }
             self.changed_policies.insert(verdict.policy.id().clone());
+        }
+        let exempting = |outcome: &Outcome| -> Vec<_> { outcome.exempting.iter().map(|policy| policy.id().clone()).collect() };
+        let (before, now) = (exempting(&old), exempting(new));
+        if before != now {
+            self.changed_policies.extend(before.into_iter().chain(now));
         }
         let same_conflicts = old.conflicts.iter().map(Conflict::key).eq(new.conflicts.iter().map(Conflict::key));
         for verdict in &new.verdicts {

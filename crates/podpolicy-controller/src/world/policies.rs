@@ -13,6 +13,7 @@ use crate::{
     guard::{GuardState, Written},
     metrics::BackendNow,
     observe::{Key, Observed, is_older},
+    rollout::WorkloadId,
 };
 
 /// A policy, and how it stands.
@@ -25,6 +26,17 @@ pub(crate) struct PolicySlot {
     /// How many generations of policies with commands had been seen with this one, if it has commands.
     seen: u64,
     pub(super) members: BTreeSet<Key>,
+}
+
+/// Why a policy selects fewer pods than it seems to.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Aside {
+    /// How many pods it leaves alone, because their owner is exempt since its rollout failed.
+    pub(crate) exempt: u32,
+    /// The workloads of those pods.
+    pub(crate) workloads: BTreeSet<String>,
+    /// The namespaces that it selects, where all of them are excluded.
+    pub(crate) excluded: Vec<String>,
 }
 
 impl World {
@@ -189,6 +201,39 @@ impl World {
     /// How a policy stands at creation; nothing where pods are given nothing then.
     pub(crate) fn at_creation(&self, slot: &PolicySlot) -> Option<AtCreation> {
         Some(self.admission.of(&slot.policy)?.or_as_before(slot.status.admission.as_ref(), slot.generation))
+    }
+
+    /// Why the policy selects fewer pods than it seems to.
+    pub(crate) fn aside(&self, slot: &PolicySlot) -> Aside {
+        let mut aside = Aside { excluded: self.excluded(slot), ..Aside::default() };
+        let id = slot.policy.id();
+        if slot.policy.exempt().is_empty() {
+            return aside;
+        }
+        for (key, pod) in self.pods_in_scope(id).filter(|(_, pod)| pod.outcome.exempting.iter().any(|policy| policy.id() == id)) {
+            aside.exempt += 1;
+            let workload = pod.pod.owner.as_ref().and_then(|owner| self.workloads.of(&key.namespace, owner));
+            if let Some((kind, key, ..)) = workload {
+                aside.workloads.insert(WorkloadId { kind, key }.named_by(id));
+            }
+        }
+        aside
+    }
+
+    /// The excluded namespaces that a policy selects, if it selects no other.
+    fn excluded(&self, slot: &PolicySlot) -> Vec<String> {
+        let Some(selector) = slot.policy.namespace_selector() else { return Vec::new() };
+        let selected = self.namespace_labels.iter().filter(|(_, labels)| selector.matches(labels)).map(|(name, _)| name);
+        let (mut excluded, others): (Vec<_>, Vec<_>) =
+            selected.cloned().partition(|name| self.program.excluded_namespaces().contains(name));
+        excluded.sort();
+        if others.is_empty() { excluded } else { Vec::new() }
+    }
+
+    /// A namespace came, went or has other labels: policies that select namespaces and no pod may say something else of it.
+    pub(super) fn namespace_changed(&mut self) {
+        let selecting = self.policies.iter().filter(|(_, slot)| slot.policy.namespace_selector().is_some() && slot.members.is_empty());
+        self.changed_policies.extend(selecting.map(|(id, _)| id.clone()));
     }
 
     /// What of a policy no pod gets.

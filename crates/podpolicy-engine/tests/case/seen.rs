@@ -91,7 +91,7 @@ impl Seen {
         let problems = given.policies.iter().filter(|policy| !policy.problems().is_empty());
         let mut annotations = pod.annotations;
         annotations.remove(APPLIED_ANNOTATION);
-        let Outcome { verdicts, fields, conflicts, metadata } = outcome;
+        let Outcome { verdicts, fields, conflicts, exempting: _, metadata } = outcome;
         Self {
             problems: problems.map(|policy| (policy.id().to_string(), policy.problems().to_vec())).collect(),
             labels: pod.labels,

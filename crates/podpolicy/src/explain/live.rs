@@ -21,12 +21,15 @@ async fn ask(pod: &str, namespace: Option<String>, cluster: &Cluster) -> Result<
     let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
     let title = cluster::title(&config);
     let client = cluster::client(config)?;
-    let snapshot = Snapshots::new(&client, Some(&namespace), Config::default()).next().await.context(title)?;
+    let operator = Config::default();
+    let is_excluded = operator.excluded_namespaces.contains(&namespace);
+    let snapshot = Snapshots::new(&client, Some(&namespace), operator).next().await.context(title)?;
     if let Some(blindness) = &snapshot.blindness {
         output::warn(&format!("what follows may be incomplete: {blindness}"));
     }
+    let existing = snapshot.blindness.is_none().then(|| snapshot.policies.iter().map(|seen| seen.policy.id().clone()).collect());
     match snapshot.pods.into_iter().find(|seen| seen.pod.name == name) {
-        Some(SeenPod { pod, outcome }) => Ok(Explained { pod, outcome, described: None }),
+        Some(SeenPod { pod, outcome }) => Ok(Explained { pod, outcome, described: None, existing, is_excluded }),
         None => bail!("there is no pod {name} in namespace {namespace}; `kubectl get pods -n {namespace}` lists those that are there"),
     }
 }

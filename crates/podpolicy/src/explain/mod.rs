@@ -1,14 +1,15 @@
 //! `podpolicy explain`: each field of a pod, where its value comes from, and what was kept, overridden or refused. The pod is one that a
 //! cluster has, or one that a file describes.
 
+mod fields;
 mod live;
 mod print;
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use podpolicy_engine::{Outcome, Pod};
+use podpolicy_engine::{Outcome, Pod, PolicyId};
 use podpolicy_manifests::Position;
 
 pub(crate) use self::print::state;
@@ -57,6 +58,10 @@ pub(crate) struct Explained {
     pub(crate) outcome: Outcome,
     /// Where a file describes it; none for a pod that a cluster has.
     pub(crate) described: Option<Described>,
+    /// The policies that exist; none where not all can be seen.
+    pub(crate) existing: Option<BTreeSet<PolicyId>>,
+    /// Whether no ClusterPodPolicy acts in its namespace.
+    pub(crate) is_excluded: bool,
 }
 
 /// Where a file describes a pod.

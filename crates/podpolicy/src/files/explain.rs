@@ -39,7 +39,8 @@ pub(crate) fn find(files: Vec<PathBuf>, policies: Vec<PathBuf>, namespace: Optio
             }
             let outcome = program.decide(&subject.pod);
             let described = Described { kind: subject.kind, file: file.name.clone(), position: subject.position };
-            explained.push(Explained { pod: subject.pod, outcome, described: Some(described) });
+            let is_excluded = inputs.options.exclude_namespaces.contains(&subject.pod.namespace);
+            explained.push(Explained { pod: subject.pod, outcome, described: Some(described), existing: None, is_excluded });
         }
     }
     match (name, passed_over.is_empty()) {
