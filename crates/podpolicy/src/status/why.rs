@@ -21,7 +21,7 @@ pub(super) fn why(pod: &Pod, outcome: &Outcome, verdict: &Verdict) -> String {
     }
 }
 
-/// "PortNotFound containers[web].livenessProbe and 2 more"
+/// `PortNotFound containers[web].livenessProbe and 2 more`
 fn refused(verdict: &Verdict) -> String {
     let mut refused = verdict.findings.iter().filter(|finding| finding.refused);
     let Some(first) = refused.next() else { return String::new() };
@@ -62,7 +62,7 @@ fn missing(pod: &Pod, outcome: &Outcome, verdict: &Verdict) -> Vec<Field> {
     undone.filter(|outcome| is_about(&outcome.field, &outcome.source)).map(|outcome| outcome.field.clone()).collect()
 }
 
-/// "labels[a], labels[b] and 2 more"; these words where there are none.
+/// `labels[a], labels[b] and 2 more`; these words where there are none.
 fn list(fields: &[Field], none: &str) -> String {
     if fields.is_empty() {
         return none.to_owned();
