@@ -161,8 +161,8 @@ async fn one_field_can_have_findings_for_several_reasons() -> anyhow::Result<()>
         findings,
         [
             "ContainerNotFound containers[api] 3 declares",
-            "Kept containers[web].readinessProbe 1 declares",
             "PortNotFound containers[web].readinessProbe 1 lacks",
+            "Kept containers[web].readinessProbe 1 declares",
             "RestartPolicy containers[web].readinessProbe 1 once",
         ]
     );
