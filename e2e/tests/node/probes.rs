@@ -73,7 +73,8 @@ async fn liveness_by_exec_of_the_containers_own_is_tuned_and_restarts_the_one_th
     scene.policy("tuned", "{ selector: {}, containers: [{ livenessProbe: { periodSeconds: 1, failureThreshold: 1 } }] }").await?;
     let probed = |name: &str, script: &str| {
         let mut container = container(name, script);
-        container["livenessProbe"] = json!({ "exec": { "command": ["test", "-e", "/tmp/alive"] }, "initialDelaySeconds": 1 });
+        container["livenessProbe"] =
+            json!({ "exec": { "command": ["test", "-e", "/tmp/alive"] }, "initialDelaySeconds": 3, "timeoutSeconds": 30 });
         container
     };
     let mut both = patient("both", &[probed("alive", "touch /tmp/alive; exec sleep 3600"), probed("dead", "exec sleep 3600")]);
@@ -86,7 +87,7 @@ async fn liveness_by_exec_of_the_containers_own_is_tuned_and_restarts_the_one_th
     let spec = pod.spec.context("a pod has a spec")?;
     for container in spec.containers {
         let probe = container.liveness_probe.context("it has a probe")?;
-        assert_eq!((probe.period_seconds, probe.failure_threshold, probe.initial_delay_seconds), (Some(1), Some(1), Some(1)));
+        assert_eq!((probe.period_seconds, probe.failure_threshold, probe.initial_delay_seconds), (Some(1), Some(1), Some(3)));
     }
     scene.end().await
 }

@@ -19,7 +19,7 @@ const REPLICAS: usize = 6;
 const MOST_UNAVAILABLE: usize = 1;
 
 fn probed(strategy: &str, path: &str, on_failure: &str) -> Value {
-    let probe = json!({ "httpGet": { "path": path, "port": 8080 }, "periodSeconds": 1, "failureThreshold": 3 });
+    let probe = json!({ "httpGet": { "path": path, "port": 8080 }, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 3 });
     policy(strategy, on_failure, json!({ "containers": [{ "livenessProbe": probe }] }))
 }
 
@@ -40,7 +40,9 @@ async fn wrong_liveness_probe_costs_a_restart_no_more_than_the_deployment_allows
 async fn wrong_probe_stops_and_a_right_one_rolls_through(strategy: &str) -> anyhow::Result<()> {
     let scene = Scene::with_operator(&format!("rollout-{}", strategy.to_lowercase())).await?;
     let mut container = web(SERVE);
-    container["readinessProbe"] = json!({ "httpGet": { "path": "/index.html", "port": 8080 }, "periodSeconds": 1 });
+    // A pod that is slow to answer, because the machine is, stays ready: what is counted is what rollouts do.
+    container["readinessProbe"] =
+        json!({ "httpGet": { "path": "/index.html", "port": 8080 }, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 10 });
     let mut deployment = deployment(REPLICAS, &container);
     // Longer than the probe needs to kill: else the Deployment would take a pod that is ready for now for a good one.
     deployment["spec"]["minReadySeconds"] = 10.into();
