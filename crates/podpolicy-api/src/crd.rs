@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions of both kinds, as the API server gets them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use kube::CustomResourceExt;
 
@@ -11,12 +11,45 @@ use crate::{ClusterPodPolicy, PodPolicy};
 pub fn custom_resource_definitions() -> [CustomResourceDefinition; 2] {
     [PodPolicy::crd(), ClusterPodPolicy::crd()].map(|mut definition| {
         for version in &mut definition.spec.versions {
+            version.additional_printer_columns = Some(columns());
             if let Some(schema) = version.schema.as_mut().and_then(|validation| validation.open_api_v3_schema.as_mut()) {
                 for_people(schema);
             }
         }
         definition
     })
+}
+
+/// What `kubectl get` shows of both kinds: by default, and by `--output wide` beside that.
+fn columns() -> Vec<CustomResourceColumnDefinition> {
+    [
+        ("Ready", "string", r#".status.conditions[?(@.type=="Ready")].status"#, false, "Whether the policy is in force as declared"),
+        ("Reason", "string", r#".status.conditions[?(@.type=="Ready")].reason"#, false, "Why it is ready or not"),
+        ("Matched", "integer", ".status.pods.matched", false, "Pods that the policy selects"),
+        ("Compliant", "integer", ".status.pods.compliant", false, "Pods with nothing left to do"),
+        ("Outdated", "integer", ".status.pods.outdated", false, "Pods that must be replaced to get the policy's create-time settings"),
+        ("Refused", "integer", ".status.pods.refused", true, "Pods that have all but the fields that are refused"),
+        (
+            "Conflicted",
+            "string",
+            r#".status.conditions[?(@.type=="Conflicted")].status"#,
+            true,
+            "Whether another policy sets another value for some field of some pod",
+        ),
+        ("Enforcement", "string", ".spec.enforcement", true, "Enforce or Audit"),
+        ("Priority", "integer", ".spec.priority", true, "Which policy wins: the higher"),
+        ("Rollout", "string", ".status.rollout.phase", true, "How far the rollout to pods that already run has come"),
+        ("Age", "date", ".metadata.creationTimestamp", false, "Time since the policy was created"),
+    ]
+    .map(|(name, type_, json_path, is_wide, description)| CustomResourceColumnDefinition {
+        name: name.to_owned(),
+        type_: type_.to_owned(),
+        json_path: json_path.to_owned(),
+        priority: is_wide.then_some(1),
+        description: Some(description.to_owned()),
+        ..CustomResourceColumnDefinition::default()
+    })
+    .into()
 }
 
 /// What derived schemas lack for those who read explanations and messages.

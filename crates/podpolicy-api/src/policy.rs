@@ -1,7 +1,5 @@
 //! The two kinds, `PodPolicy` and `ClusterPodPolicy`, and the rules that they share.
 
-#![allow(clippy::duplicated_attributes, reason = "columns of one type repeat type_")]
-
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
@@ -22,62 +20,7 @@ use crate::{LabelSelector, Lifecycle, PodPolicyStatus, Probe, Rollout};
     status = "PodPolicyStatus",
     shortname = "pp",
     category = "pod-policies",
-    doc = "PodPolicy says how the pods of its own namespace must be labelled, annotated, probed and stopped. Labels and annotations are reconciled onto live pods at once; probes, lifecycle hooks and the grace period, which Kubernetes lets nobody change on a live pod, are set when a pod is created. It acts in its own namespace and nowhere else.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether the policy is in force as declared"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why it is ready or not"
-    ),
-    printcolumn(name = "Matched", type_ = "integer", json_path = ".status.pods.matched", description = "Pods that the policy selects"),
-    printcolumn(name = "Compliant", type_ = "integer", json_path = ".status.pods.compliant", description = "Pods with nothing left to do"),
-    printcolumn(
-        name = "Outdated",
-        type_ = "integer",
-        json_path = ".status.pods.outdated",
-        description = "Pods that must be replaced to get the policy's create-time settings"
-    ),
-    printcolumn(
-        name = "Refused",
-        type_ = "integer",
-        json_path = ".status.pods.refused",
-        priority = 1,
-        description = "Pods that have all but the fields that are refused"
-    ),
-    printcolumn(
-        name = "Conflicted",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Conflicted")].status"#,
-        priority = 1,
-        description = "Whether another policy sets another value for some field of some pod"
-    ),
-    printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement", priority = 1, description = "Enforce or Audit"),
-    printcolumn(
-        name = "Priority",
-        type_ = "integer",
-        json_path = ".spec.priority",
-        priority = 1,
-        description = "Which policy wins: the higher"
-    ),
-    printcolumn(
-        name = "Rollout",
-        type_ = "string",
-        json_path = ".status.rollout.phase",
-        priority = 1,
-        description = "How far the rollout to pods that already run has come"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp",
-        description = "Time since the policy was created"
-    )
+    doc = "PodPolicy says how the pods of its own namespace must be labelled, annotated, probed and stopped. Labels and annotations are reconciled onto live pods at once; probes, lifecycle hooks and the grace period, which Kubernetes lets nobody change on a live pod, are set when a pod is created. It acts in its own namespace and nowhere else."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PodPolicySpec {
@@ -103,62 +46,7 @@ pub struct PodPolicySpec {
     status = "PodPolicyStatus",
     shortname = "cpp",
     category = "pod-policies",
-    doc = "ClusterPodPolicy says how the pods of all namespaces that its namespaceSelector selects must be labelled, annotated, probed and stopped. It is PodPolicy for the whole cluster, and never acts in kube-system, kube-public, kube-node-lease and the operator's own namespace, unless the operator is configured to.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Whether the policy is in force as declared"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why it is ready or not"
-    ),
-    printcolumn(name = "Matched", type_ = "integer", json_path = ".status.pods.matched", description = "Pods that the policy selects"),
-    printcolumn(name = "Compliant", type_ = "integer", json_path = ".status.pods.compliant", description = "Pods with nothing left to do"),
-    printcolumn(
-        name = "Outdated",
-        type_ = "integer",
-        json_path = ".status.pods.outdated",
-        description = "Pods that must be replaced to get the policy's create-time settings"
-    ),
-    printcolumn(
-        name = "Refused",
-        type_ = "integer",
-        json_path = ".status.pods.refused",
-        priority = 1,
-        description = "Pods that have all but the fields that are refused"
-    ),
-    printcolumn(
-        name = "Conflicted",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Conflicted")].status"#,
-        priority = 1,
-        description = "Whether another policy sets another value for some field of some pod"
-    ),
-    printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement", priority = 1, description = "Enforce or Audit"),
-    printcolumn(
-        name = "Priority",
-        type_ = "integer",
-        json_path = ".spec.priority",
-        priority = 1,
-        description = "Which policy wins: the higher"
-    ),
-    printcolumn(
-        name = "Rollout",
-        type_ = "string",
-        json_path = ".status.rollout.phase",
-        priority = 1,
-        description = "How far the rollout to pods that already run has come"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp",
-        description = "Time since the policy was created"
-    )
+    doc = "ClusterPodPolicy says how the pods of all namespaces that its namespaceSelector selects must be labelled, annotated, probed and stopped. It is PodPolicy for the whole cluster, and never acts in kube-system, kube-public, kube-node-lease and the operator's own namespace, unless the operator is configured to."
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterPodPolicySpec {

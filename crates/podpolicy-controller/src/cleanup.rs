@@ -14,14 +14,14 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, PartialObjectMeta},
 };
 use podpolicy_admission::{
     cel::{self, OWNER_LABEL},
     webhook,
 };
 use podpolicy_api::{APPLIED_ANNOTATION, ClusterPodPolicy, PodPolicy};
-use podpolicy_engine::{MetadataPlan, Pod, Program, Settings};
+use podpolicy_engine::{MetadataPlan, Pod, PolicyId, Program, Settings};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -92,7 +92,7 @@ pub enum CleanUpError {
     )]
     PoliciesExist {
         /// One of them.
-        example: String,
+        example: PolicyId,
         /// How many there are beside it.
         others: usize,
     },
@@ -141,26 +141,26 @@ async fn no_operator_runs(client: &Client, namespace: &str, now: Timestamp) -> R
 async fn no_policies_exist(client: &Client, namespace: Option<&str>) -> Result<(), CleanUpError> {
     let namespaced: Api<PodPolicy> = namespace.map_or_else(|| Api::all(client.clone()), |name| Api::namespaced(client.clone(), name));
     let cluster: Api<ClusterPodPolicy> = Api::all(client.clone());
-    let mut titles: Vec<_> = names(&namespaced).await?.into_iter().map(|name| format!("PodPolicy {name}")).collect();
-    titles.extend(names(&cluster).await?.into_iter().map(|name| format!("ClusterPodPolicy {name}")));
-    match titles.split_first() {
+    let of_namespaces = listed(&namespaced, "").await?;
+    let of_cluster = listed(&cluster, "").await?;
+    let of_namespaces = of_namespaces.iter().map(|policy| PolicyId::namespaced(policy.namespace().unwrap_or_default(), policy.name_any()));
+    let policies: Vec<_> = of_namespaces.chain(of_cluster.iter().map(|policy| PolicyId::cluster(policy.name_any()))).collect();
+    match policies.split_first() {
         None => Ok(()),
         Some((example, others)) => Err(CleanUpError::PoliciesExist { example: example.clone(), others: others.len() }),
     }
 }
 
-/// The names of all objects of a kind, none where the API server does not know it.
-async fn names<K>(api: &Api<K>) -> Result<Vec<String>, CleanUpError>
+/// The objects of a kind with these labels; none where the API server is older than the kind, or does not know it.
+async fn listed<K>(api: &Api<K>, labels: &str) -> Result<Vec<PartialObjectMeta<K>>, CleanUpError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    let listed = match api.list_metadata(&ListParams::default()).await {
-        Ok(listed) => listed.items,
-        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-        Err(source) => return Err(CleanUpError::List { kind: K::plural(&()).into_owned(), source }),
-    };
-    let name = |namespace: Option<String>, name: String| namespace.map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
-    Ok(listed.iter().map(|object| name(object.namespace(), object.name_any())).collect())
+    match api.list_metadata(&ListParams::default().labels(labels)).await {
+        Ok(objects) => Ok(objects.items),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(source) => Err(CleanUpError::List { kind: K::plural(&()).into_owned(), source }),
+    }
 }
 
 /// Deletes the objects of a kind that an operator owns.
@@ -170,13 +170,7 @@ where
 {
     let api: Api<K> = Api::all(client.clone());
     let (key, value) = OWNER_LABEL;
-    let objects = match api.list(&ListParams::default().labels(&format!("{key}={value}"))).await {
-        Ok(objects) => objects.items,
-        // An API server older than the kind.
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-        Err(source) => return Err(CleanUpError::List { kind: K::plural(&()).into_owned(), source }),
-    };
-    for object in objects {
+    for object in listed(&api, &format!("{key}={value}")).await? {
         let name = object.name_any();
         // Others may use the label's value for objects of their own.
         if !name.starts_with(cel::NAME_PREFIX) && name != webhook::CONFIGURATION_NAME {

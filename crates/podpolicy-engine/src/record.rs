@@ -7,7 +7,7 @@ use podpolicy_api::APPLIED_ANNOTATION;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::Pod;
+use crate::{Field, Pod};
 
 /// What policies wrote to one pod.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -70,6 +70,15 @@ impl Record {
     /// The record on the pod. One that cannot be read counts as none: then everything on the pod is its own.
     pub fn of(pod: &Pod) -> Self {
         pod.annotations.get(APPLIED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    /// What is recorded of a label or annotation.
+    pub fn entry(&self, field: &Field) -> Option<&Entry> {
+        match field {
+            Field::Label(key) => self.labels.get(key),
+            Field::Annotation(key) => self.annotations.get(key),
+            Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => None,
+        }
     }
 
     /// Whether nothing is recorded.

@@ -3,7 +3,7 @@
 use podpolicy_engine::Pod;
 use serde_json::Value as Json;
 
-use crate::{Document, Lines, Manifest, Object, Position, Problem, Step, objects, render};
+use crate::{Document, Lines, Manifest, Object, Position, Problem, Step, objects, problem::Flaw, render};
 
 /// A pod or pod template in a file.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ pub fn subjects(manifest: &Manifest, namespace: &str) -> Result<Vec<Subject>, Pr
         let value = manifest.value(document)?;
         for object in objects(&value) {
             let Some(place) = object.template() else { continue };
-            let Described { path, pod, .. } = describe(manifest, document, &object, place, namespace)?;
+            let described = describe(manifest, document, &object, place, namespace);
+            let Described { path, pod, .. } = described.map_err(|flaw| manifest.problem(flaw))?;
             let position = lines.position(manifest.offset(document, &path));
             found.push(Subject { position, kind: object.kind.to_owned(), pod });
         }
@@ -51,14 +52,13 @@ pub(crate) fn describe<'a>(
     object: &Object<'a>,
     place: &[&str],
     namespace: &str,
-) -> Result<Described<'a>, Problem> {
-    let path: Vec<_> = object.path.iter().cloned().chain(place.iter().map(|key| Step::Key((*key).to_owned()))).collect();
+) -> Result<Described<'a>, Flaw> {
+    let path = [object.path.clone(), Step::keys(place.iter().copied())].concat();
     let template = place.iter().fold(object.value, |value, key| &value[key]);
     let namespace = object.namespace.unwrap_or(namespace);
     let title = format!("{} {namespace}/{}", object.kind, object.name);
-    render::check_texts(manifest, document, &path, &template["metadata"]).map_err(|flaw| manifest.problem(flaw))?;
-    let pod = render::pod(template, object, namespace).map_err(|message| {
-        Problem::at(manifest.text(), manifest.offset(document, &path), format!("{title} has no pod that can be read: {message}"))
-    })?;
+    render::check_texts(manifest, document, &path, &template["metadata"])?;
+    let pod = render::pod(template, object, namespace)
+        .map_err(|message| Flaw::at(manifest.offset(document, &path), format!("{title} has no pod that can be read: {message}")))?;
     Ok(Described { path, template, pod, title })
 }

@@ -77,9 +77,7 @@ impl<'a> Lines<'a> {
 
     /// The position of a byte of the text.
     pub fn position(&self, offset: usize) -> Position {
-        let line = self.starts.partition_point(|&start| start <= offset);
-        let Position { column, .. } = Position::of(&self.text[self.starts[line - 1]..], offset - self.starts[line - 1]);
-        Position { line, column }
+        Position::among(self.text, &self.starts[1..], offset)
     }
 
     /// The line of that number, without its end; the empty one where there is none.

@@ -8,6 +8,7 @@ use crate::{
     Document, Manifest, Object, Problem, Step, diff,
     edit::{self, Splice},
     objects,
+    pods::{self, Described},
     problem::Flaw,
     relevant::{Part, relevant},
     setting,
@@ -72,13 +73,8 @@ fn edit_document(
     let mut new = None;
     for object in objects(&old) {
         let Some(place) = object.template() else { continue };
-        let path: Vec<_> = object.path.iter().cloned().chain(place.iter().map(|key| Step::Key((*key).to_owned()))).collect();
+        let Described { path, pod, title, .. } = pods::describe(manifest, document, &object, place, namespace)?;
         let here = |message: String| Flaw::at(manifest.offset(document, &path), message);
-        let template = place.iter().fold(object.value, |value, key| &value[key]);
-        let namespace = object.namespace.unwrap_or(namespace);
-        let title = format!("{} {namespace}/{}", object.kind, object.name);
-        check_texts(manifest, document, &path, &template["metadata"])?;
-        let pod = pod(template, &object, namespace).map_err(|message| here(format!("{title} has no pod that can be read: {message}")))?;
         let creation = program.create(&pod);
         let note =
             |field, message| Note { problem: manifest.problem(here(message)), object: title.clone(), path: object.path.clone(), field };
@@ -128,8 +124,7 @@ pub(crate) fn check_texts(manifest: &Manifest, document: &Document, path: &[Step
         let Some((key, value)) = metadata[field].as_object().and_then(|map| map.iter().find(|(_, value)| !value.is_string())) else {
             continue;
         };
-        let steps = ["metadata", field, key].map(|key| Step::Key(key.to_owned()));
-        let offset = manifest.offset(document, &path.iter().cloned().chain(steps).collect::<Vec<_>>());
+        let offset = manifest.offset(document, &[path, &Step::keys(["metadata", field, key])].concat());
         return Err(Flaw::at(offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
     }
     Ok(())

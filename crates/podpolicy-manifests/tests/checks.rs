@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use podpolicy_manifests::{Check, Facts, Finding, Manifest, Rule, Selected, Services, objects};
+use podpolicy_manifests::{Check, Facts, Finding, Manifest, Rule, Selected, Services};
 
 mod given;
 
@@ -94,13 +94,8 @@ fn findings(text: &str, disabled: &BTreeSet<&'static str>) -> Vec<Finding> {
     let manifest = Manifest::parse(text.to_owned()).unwrap();
     let program = given::program(text, &[]);
     let (mut facts, mut services) = (Facts::default(), Services::default());
-    for value in manifest.documents().iter().filter_map(|document| manifest.value(document).ok()) {
-        for object in objects(&value) {
-            let namespace = object.namespace.unwrap_or(NAMESPACE);
-            facts.add(&object, namespace);
-            services.add(&object, namespace);
-        }
-    }
+    facts.add_manifest(&manifest, NAMESPACE);
+    services.add_manifest(&manifest, NAMESPACE);
     let check = Check { program: &program, services: &services, namespace: NAMESPACE, disabled };
     let checked = check.pods(&manifest);
     let selected = Selected { selecting: (checked.pods > 0).then_some(&checked.selecting), unknown_namespace: facts.unknown().next() };

@@ -220,14 +220,16 @@ impl World {
         aside
     }
 
-    /// The excluded namespaces that a policy selects, if it selects no other.
+    /// The excluded namespaces that a policy without pods selects, if it selects no other.
     fn excluded(&self, slot: &PolicySlot) -> Vec<String> {
-        let Some(selector) = slot.policy.namespace_selector() else { return Vec::new() };
-        let selected = self.namespace_labels.iter().filter(|(_, labels)| selector.matches(labels)).map(|(name, _)| name);
-        let (mut excluded, others): (Vec<_>, Vec<_>) =
-            selected.cloned().partition(|name| self.program.excluded_namespaces().contains(name));
+        let Some(selector) = slot.policy.namespace_selector().filter(|_| slot.members.is_empty()) else { return Vec::new() };
+        let selected = || self.namespace_labels.iter().filter(|(_, labels)| selector.matches(labels)).map(|(name, _)| name);
+        if !selected().all(|name| self.program.excluded_namespaces().contains(name)) {
+            return Vec::new();
+        }
+        let mut excluded: Vec<_> = selected().cloned().collect();
         excluded.sort();
-        if others.is_empty() { excluded } else { Vec::new() }
+        excluded
     }
 
     /// A namespace came, went or has other labels: policies that select namespaces and no pod may say something else of it.

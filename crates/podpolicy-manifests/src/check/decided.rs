@@ -160,7 +160,7 @@ pub(super) fn findings<'a>(outcome: &'a Outcome, template: &'a Json) -> impl Ite
 pub(super) fn label_selects_policy(creation: &Creation, again: &Creation) -> Option<(&'static Rule, Spot)> {
     let is_new = |id| creation.verdicts.iter().all(|before| before.policy.id() != id);
     let verdict = again.verdicts.iter().find(|verdict| is_new(verdict.policy.id()))?;
-    let path = ["metadata", "labels"].map(|key| Step::Key(key.to_owned())).to_vec();
+    let path = Step::keys(["metadata", "labels"]);
     let message =
         format!("once labels that policies set are in the file, {} selects the pod; in a cluster it does not", verdict.policy.id());
     Some((&LABEL_SELECTS_POLICY, Spot { path, field: "labels".to_owned(), message, of: None }))
@@ -168,7 +168,7 @@ pub(super) fn label_selects_policy(creation: &Creation, again: &Creation) -> Opt
 
 /// Where a field is in a pod or pod template.
 fn path(field: &Field, template: &Json) -> Vec<Step> {
-    let keys = |keys: &[&str]| keys.iter().map(|key| Step::Key((*key).to_owned())).collect::<Vec<_>>();
+    let keys = |keys: &[&str]| Step::keys(keys.iter().copied());
     let container = |name: &str| {
         ["containers", "initContainers"].into_iter().find_map(|list| {
             let index = template["spec"][list].as_array()?.iter().position(|container| container["name"] == name)?;

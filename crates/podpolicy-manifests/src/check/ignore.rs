@@ -46,5 +46,5 @@ pub(super) fn ignored(object: &Object<'_>) -> Ignored {
 
 /// Where the annotation is in an object.
 pub(super) fn path() -> Vec<Step> {
-    ["metadata", "annotations", IGNORE_ANNOTATION].map(|key| Step::Key(key.to_owned())).to_vec()
+    Step::keys(["metadata", "annotations", IGNORE_ANNOTATION])
 }

@@ -17,6 +17,7 @@ pub use services::Services;
 
 use std::collections::BTreeSet;
 
+use podpolicy_api::GROUP;
 use podpolicy_engine::{PolicyId, Program};
 use serde::Deserialize as _;
 
@@ -83,7 +84,7 @@ impl Check<'_> {
                         let about = About { manifest, document, lines: &lines, object: &object, title: described.title.clone() };
                         self.pod(&about, &described, &mut checked);
                     }
-                    Err(problem) => checked.findings.push(of_problem(&INVALID_MANIFEST, &lines, problem)),
+                    Err(flaw) => checked.findings.push(of_problem(&INVALID_MANIFEST, &lines, manifest.problem(flaw))),
                 }
             }
         }
@@ -95,12 +96,13 @@ impl Check<'_> {
     pub fn policies(&self, manifest: &Manifest, selected: &Selected<'_>) -> Vec<Finding> {
         let lines = Lines::new(manifest.text());
         let mut findings = Vec::new();
-        for document in manifest.documents() {
+        for document in manifest.documents().iter().filter(|document| manifest.document_text(document).contains(GROUP)) {
             // Documents that cannot be read are told of with the pods.
             let Ok(value) = manifest.value(document) else { continue };
             for object in objects(&value).iter().filter(|object| policy::is_policy(object)) {
-                let about = About { manifest, document, lines: &lines, object, title: title(object, self.namespace) };
-                let found = policy::findings(object, self.namespace, self.program, selected);
+                let id = policy::id(object, self.namespace);
+                let about = About { manifest, document, lines: &lines, object, title: id.to_string() };
+                let found = policy::findings(object, &id, self.program, selected);
                 let found = found.into_iter().map(|policy::Told { rule, path, field, message }| about.finding(rule, &path, field, message));
                 self.add(&about, found.collect(), &mut findings);
             }
@@ -165,13 +167,6 @@ impl About<'_> {
         let path = [self.object.path.as_slice(), path].concat();
         let start = self.lines.position(self.manifest.offset(self.document, &path));
         Finding { rule, place: Place::at(self.lines, start), object: self.title.clone(), field, message }
-    }
-}
-
-fn title(object: &Object<'_>, namespace: &str) -> String {
-    match object.kind {
-        "ClusterPodPolicy" => format!("{} {}", object.kind, object.name),
-        kind => format!("{kind} {}/{}", object.namespace.unwrap_or(namespace), object.name),
     }
 }
 

@@ -63,17 +63,20 @@ pub(super) fn is_policy(object: &Object<'_>) -> bool {
     object.api_version.split('/').next() == Some(GROUP) && matches!(object.kind, "PodPolicy" | "ClusterPodPolicy")
 }
 
-/// What there is to say about a policy.
-pub(super) fn findings(object: &Object<'_>, namespace: &str, program: &Program, selected: &Selected<'_>) -> Vec<Told> {
-    let id = if object.kind == "PodPolicy" {
+/// The policy that the object is; one that names no namespace is in `namespace`.
+pub(super) fn id(object: &Object<'_>, namespace: &str) -> PolicyId {
+    if object.kind == "PodPolicy" {
         PolicyId::namespaced(object.namespace.unwrap_or(namespace), object.name)
     } else {
         PolicyId::cluster(object.name)
-    };
+    }
+}
+
+/// What there is to say about a policy.
+pub(super) fn findings(object: &Object<'_>, id: &PolicyId, program: &Program, selected: &Selected<'_>) -> Vec<Told> {
     // A policy with a mistake is not in force; the mistake is told elsewhere.
-    let Some(policy) = program.policies().iter().find(|policy| *policy.id() == id) else { return Vec::new() };
-    let spec = |field: &str| vec![Step::Key("spec".to_owned()), Step::Key(field.to_owned())];
-    let told = |rule, field: &str, message| Told { rule, path: spec(field), field: format!("spec.{field}"), message };
+    let Some(policy) = program.policies().iter().find(|policy| policy.id() == id) else { return Vec::new() };
+    let told = |rule, field: &str, message| Told { rule, path: Step::keys(["spec", field]), field: format!("spec.{field}"), message };
     let mut found = refused(policy, object.value, program);
     if policy.runs_commands() {
         let place = match id.kind {
@@ -85,7 +88,7 @@ pub(super) fn findings(object: &Object<'_>, namespace: &str, program: &Program, 
     if let (Some(_), Some(unknown)) = (policy.namespace_selector(), selected.unknown_namespace) {
         let message = format!("it selects namespaces by labels, and those of namespace {unknown} are not among the files");
         found.push(told(&UNKNOWN_NAMESPACE, "namespaceSelector", message));
-    } else if selected.selecting.is_some_and(|selecting| !selecting.contains(&id)) {
+    } else if selected.selecting.is_some_and(|selecting| !selecting.contains(id)) {
         found.push(told(&SELECTS_NO_POD, "selector", "no pod among the files has labels of its own that match".to_owned()));
     }
     found
@@ -119,7 +122,7 @@ fn refused(policy: &Policy, value: &Json, program: &Program) -> Vec<Told> {
 
 /// Where a policy says something about a field; a container is called by the names of its rule.
 fn path(field: &Field, policy: &Json) -> Vec<Step> {
-    let keys = |keys: &[&str]| keys.iter().map(|key| Step::Key((*key).to_owned())).collect::<Vec<_>>();
+    let keys = |keys: &[&str]| Step::keys(keys.iter().copied());
     let in_rule = |names: &str, fields: &[&str]| {
         let says_it = |rule: &Json| {
             let given = rule["names"].as_array().map(|names| names.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(","));

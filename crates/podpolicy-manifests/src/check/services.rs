@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::Object;
+use crate::{Manifest, Object, objects};
 
 /// The Services that are known, by namespace and one of the labels that they select on.
 #[derive(Debug, Default)]
@@ -46,8 +46,18 @@ struct Port {
 }
 
 impl Services {
+    /// Takes in all Services of a text; those that name no namespace are in `namespace`. Documents that cannot be read say nothing.
+    pub fn add_manifest(&mut self, manifest: &Manifest, namespace: &str) {
+        for document in manifest.documents().iter().filter(|document| manifest.document_text(document).contains("Service")) {
+            let Ok(value) = manifest.value(document) else { continue };
+            for object in objects(&value) {
+                self.add(&object, object.namespace.unwrap_or(namespace));
+            }
+        }
+    }
+
     /// Takes in an object; `namespace` is where it is. Services to which it does not matter whether a pod is ready are left out.
-    pub fn add(&mut self, object: &Object<'_>, namespace: &str) {
+    fn add(&mut self, object: &Object<'_>, namespace: &str) {
         if (object.api_version, object.kind) != ("v1", "Service") {
             return;
         }

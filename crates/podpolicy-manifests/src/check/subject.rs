@@ -136,7 +136,7 @@ impl Template {
 impl Placed<'_> {
     /// A finding about a field of the container.
     pub(super) fn spot(&self, fields: &[&str], message: impl Into<String>) -> Spot {
-        let keys = |keys: &[&str]| keys.iter().map(|key| Step::Key((*key).to_owned())).collect::<Vec<_>>();
+        let keys = |keys: &[&str]| Step::keys(keys.iter().copied());
         let mut path = keys(&["spec", self.list]);
         path.push(Step::Index(self.index));
         path.extend(keys(fields));

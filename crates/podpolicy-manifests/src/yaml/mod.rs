@@ -32,6 +32,13 @@ pub enum Step {
     Index(usize),
 }
 
+impl Step {
+    /// The way along these keys.
+    pub fn keys<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
+        keys.into_iter().map(|key| Self::Key(key.to_owned())).collect()
+    }
+}
+
 impl Manifest {
     /// Reads a text. Fails where it is not YAML, and where it is larger or deeper than any manifest.
     pub fn parse(text: String) -> Result<Self, Problem> {

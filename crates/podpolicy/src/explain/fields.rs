@@ -74,10 +74,11 @@ pub(super) fn rows(explained: &Explained) -> Vec<Row> {
 fn decided(explained: &Explained, record: &Record, outcome: &FieldOutcome) -> Row {
     let FieldOutcome { field, value, source, done } = outcome;
     let Explained { pod, outcome, .. } = explained;
-    let (on_pod, entry) = match field {
-        Field::Label(key) => (pod.labels.get(key), record.labels.get(key)),
-        Field::Annotation(key) => (pod.annotations.get(key), record.annotations.get(key)),
-        Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => (None, None),
+    let entry = record.entry(field);
+    let on_pod = match field {
+        Field::Label(key) => pod.labels.get(key),
+        Field::Annotation(key) => pod.annotations.get(key),
+        Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => None,
     };
     let on_pod = on_pod.filter(|_| entry.is_some()).map(|text| Value::Text(text.clone()));
     // Where the value on the pod is its own by now, only the record changes.

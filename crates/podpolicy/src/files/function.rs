@@ -72,7 +72,7 @@ fn apply(options: &Options, manifest: &Manifest, document: &Document, list: &Val
     let mut mistakes = policies.read(&options.policies, namespace)?;
     mistakes.extend(policies.add(INPUT, manifest, namespace));
     let mut configured = PolicyFiles::default();
-    let place = [Step::Key(CONFIG.to_owned())];
+    let place = Step::keys([CONFIG]);
     mistakes.extend(configured.add_value(INPUT, (manifest, document), &place, &list[CONFIG], namespace));
     mistake::none(mistakes)?;
     // A policy can be an item as well, to be applied to the cluster.

@@ -50,11 +50,7 @@ fn would_change(verdict: &Verdict) -> Vec<Field> {
 fn missing(pod: &Pod, outcome: &Outcome, verdict: &Verdict) -> Vec<Field> {
     let policy = &verdict.policy;
     let record = Record::of(pod);
-    let has_written = |field: &Field| match field {
-        Field::Label(key) => record.labels.get(key).is_some_and(|entry| entry.by == policy.in_record()),
-        Field::Annotation(key) => record.annotations.get(key).is_some_and(|entry| entry.by == policy.in_record()),
-        Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => false,
-    };
+    let has_written = |field: &Field| record.entry(field).is_some_and(|entry| entry.by == policy.in_record());
     let loses = |field: &Field| outcome.conflicts.iter().any(|lost| lost.field == *field && lost.loser.id() == policy.id());
     let undone = outcome.fields.iter().filter(|outcome| !outcome.done);
     let is_about =

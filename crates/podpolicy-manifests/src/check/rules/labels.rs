@@ -22,7 +22,7 @@ pub(super) fn no_name_label(subject: &Subject<'_>) -> Vec<Spot> {
     if subject.label(NAME).is_some() {
         return Vec::new();
     }
-    let path = ["metadata", "labels"].map(|key| Step::Key(key.to_owned())).to_vec();
+    let path = Step::keys(["metadata", "labels"]);
     let of = Some(Field::Label(NAME.to_owned()));
     vec![Spot { path, field: "labels".to_owned(), message: format!("there is no label {NAME}"), of }]
 }

@@ -51,7 +51,7 @@ pub(super) fn long_grace_period(subject: &Subject<'_>) -> Vec<Spot> {
         return Vec::new();
     }
     let field = "terminationGracePeriodSeconds";
-    let path = ["spec", field].map(|key| Step::Key(key.to_owned())).to_vec();
+    let path = Step::keys(["spec", field]);
     vec![Spot {
         path,
         field: field.to_owned(),

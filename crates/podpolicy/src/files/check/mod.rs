@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use podpolicy_manifests::{Check, Facts, Rule, Selected, Services, Severity, objects};
+use podpolicy_manifests::{Check, Facts, Rule, Selected, Services, Severity};
 
 use self::report::Report;
 use super::{Inputs, in_parallel, mistake::Mistake, nothing, policies::PolicyFiles, read};
@@ -154,12 +154,7 @@ fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Result<Report> 
     let (mut facts, mut services) = (Facts::default(), Services::default());
     for file in &files {
         facts.add_manifest(&file.manifest, namespace);
-        for document in file.manifest.documents() {
-            let Ok(value) = file.manifest.value(document) else { continue };
-            for object in objects(&value) {
-                services.add(&object, object.namespace.unwrap_or(namespace));
-            }
-        }
+        services.add_manifest(&file.manifest, namespace);
     }
     for (name, labels) in std::mem::take(&mut policies.namespaces) {
         facts.add_namespace(&name, labels);
