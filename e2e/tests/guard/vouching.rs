@@ -25,10 +25,13 @@ async fn without_a_guard_commands_are_refused_and_the_rest_is_done() -> anyhow::
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), scene.namespace.name());
     seen_by_a_pod(&scene, "web").await?;
     scene.refused("web", NO_GUARD).await?;
-    let at_rest = |status: &PodPolicyStatus| verdict(status, "Ready") == "False Refused";
-    let status = policies::status(&scene.policies, "web", "refused", at_rest).await?;
-    let finding = exec_findings(&status).next().unwrap();
-    assert_eq!(finding.field, "containers[web].lifecycle.preStop");
+    // Told of the policy first (containers[*]), of its pod when the operator has met it.
+    let at_rest = |status: &PodPolicyStatus| {
+        verdict(status, "Ready") == "False Refused"
+            && exec_findings(status).all(|finding| finding.field == "containers[web].lifecycle.preStop")
+    };
+    let status = policies::status(&scene.policies, "web", "the hook of the pod's container refused", at_rest).await?;
+    assert_eq!(exec_findings(&status).count(), 1, "{status:#?}");
     let web = "the label of the policy";
     wait::object(&pods, "web", web, DEADLINE, |pod: Option<&Pod>| {
         pod.and_then(|pod| pod.metadata.labels.as_ref()?.get("team")).is_some_and(|team| team == "shop")
