@@ -7,6 +7,7 @@
 mod bounds;
 mod crd;
 mod lifecycle;
+pub mod names;
 mod policy;
 mod probe;
 mod rollout;

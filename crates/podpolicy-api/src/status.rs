@@ -322,6 +322,14 @@ pub struct RolloutStatus {
     /// `Deployment/shop/web`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
+    /// Pods of that workload that carry the current settings.
+    #[schemars(schema_with = "count")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_updated: Option<u32>,
+    /// Pods of that workload that should carry them.
+    #[schemars(schema_with = "count")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_total: Option<u32>,
     /// What the rollout waits for, or why it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

@@ -123,17 +123,7 @@ pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, stat
                 json!({ "backend": backend, "generation": generation, "message": message })
             }),
             "execChecked": exec_checked,
-            "rollout": rollout.map(|RolloutStatus { phase, updated, total, workload, message, generation, started, failure }| {
-                json!({
-                    "phase": phase, "updated": updated, "total": total, "workload": workload, "message": message,
-                    "generation": generation, "started": started, "failure": failure.map(|failure| {
-                        let mut body = json!(failure);
-                        body["container"] = json!(failure.container);
-                        body["exempt"] = json!(failure.exempt);
-                        body
-                    }),
-                })
-            }),
+            "rollout": rollout.map(to_patch),
         },
     });
     let (params, patch) = (patch_params(), Patch::Merge(&body));
@@ -147,6 +137,20 @@ pub(crate) async fn patch_status(client: Client, id: PolicyId, uid: String, stat
             within(api.patch_status(&id.name, &params, &patch)).await.map(Observed::ClusterPodPolicy)
         }
     }
+}
+
+fn to_patch(status: RolloutStatus) -> Json {
+    let RolloutStatus { phase, updated, total, workload, workload_updated, workload_total, message, generation, started, failure } = status;
+    let failure = failure.map(|failure| {
+        let mut body = json!(failure);
+        body["container"] = json!(failure.container);
+        body["exempt"] = json!(failure.exempt);
+        body
+    });
+    json!({
+        "phase": phase, "updated": updated, "total": total, "workload": workload, "workloadUpdated": workload_updated,
+        "workloadTotal": workload_total, "message": message, "generation": generation, "started": started, "failure": failure,
+    })
 }
 
 pub(crate) fn patch_params() -> PatchParams {

@@ -38,6 +38,10 @@ const PODS_AT_ONCE: usize = 1000;
 const STATUS_CONCURRENCY: usize = 8;
 /// While pods are being written, a status waits this long for them to settle.
 const STATUS_INTERVAL: Duration = Duration::from_secs(3);
+/// How soon a status may be written again of which only numbers and texts have changed; and while a rollout goes from pod to pod, so that one
+/// that is quick takes little more than a write for each workload.
+const NUMBERS_INTERVAL: Duration = Duration::from_secs(1);
+const ROLLOUT_INTERVAL: Duration = Duration::from_secs(3);
 /// How long no status is made after some were, in multiples of the time that it took.
 const STATUS_REST: u32 = 9;
 /// How often everything is counted for metrics, at most; longer, in multiples of the time that it took.
@@ -360,8 +364,9 @@ impl Reconciler {
                 self.changed.remove(&id);
                 continue;
             }
+            let interval = if self.rollouts.is_moving(&id) { ROLLOUT_INTERVAL } else { NUMBERS_INTERVAL };
             if status::can_wait(&slot.status, &wanted)
-                && let Some(turn) = self.spacing.turn(&id, now)
+                && let Some(turn) = self.spacing.turn(&id, interval, now)
             {
                 self.statuses.finished(&id);
                 self.statuses.push_at(&id, turn);

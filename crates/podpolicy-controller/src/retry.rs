@@ -159,8 +159,6 @@ impl<K: Clone + Eq + Hash> Pace<K> {
     }
 }
 
-/// How soon a key may be done again.
-const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon after one key another may be done, so that many keys make no more load than some.
 const SHARE: Duration = Duration::from_millis(50);
 
@@ -179,12 +177,12 @@ impl<K: Clone + Eq + Hash> Spacing<K> {
         Self { turns: HashMap::new(), done: HashMap::new(), free: None }
     }
 
-    /// When the key's turn comes, if not now.
-    pub(crate) fn turn(&mut self, key: &K, now: Instant) -> Option<Instant> {
+    /// When the key's turn comes, if not now: not sooner than `interval` after it was done. A turn that it has stays.
+    pub(crate) fn turn(&mut self, key: &K, interval: Duration, now: Instant) -> Option<Instant> {
         let turn = *self.turns.entry(key.clone()).or_insert_with(|| {
             let free = self.free.map_or(now, |free| free.max(now));
             self.free = Some(free + SHARE);
-            self.done.get(key).map_or(free, |done| free.max(*done + LEAST_INTERVAL))
+            self.done.get(key).map_or(free, |done| free.max(*done + interval))
         });
         (turn > now).then_some(turn)
     }
@@ -193,7 +191,7 @@ impl<K: Clone + Eq + Hash> Spacing<K> {
     pub(crate) fn done(&mut self, key: &K, now: Instant) {
         // Some never come back for theirs.
         self.turns.retain(|other, turn| other != key && now.saturating_duration_since(*turn) < WINDOW);
-        self.done.retain(|_, done| now.duration_since(*done) < LEAST_INTERVAL);
+        self.done.retain(|_, done| now.saturating_duration_since(*done) < WINDOW);
         self.done.insert(key.clone(), now);
     }
 }
@@ -271,13 +269,19 @@ mod tests {
     }
 
     #[test]
-    fn a_few_keys_are_done_once_a_second() {
+    fn a_few_keys_are_done_once_in_their_interval() {
         let (mut spacing, now) = (Spacing::new(), Instant::now());
-        assert_eq!(spacing.turn(&"a", now), None, "the first time at once");
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(3));
+        assert_eq!(spacing.turn(&"a", short, now), None, "the first time at once");
         spacing.done(&"a", now);
-        assert_eq!(spacing.turn(&"a", now), Some(now + LEAST_INTERVAL));
-        assert_eq!(spacing.turn(&"b", now), Some(now + 2 * SHARE), "others wait for their turn only");
-        assert_eq!(spacing.turn(&"a", now + LEAST_INTERVAL), None);
+        assert_eq!(spacing.turn(&"a", short, now), Some(now + short));
+        assert_eq!(spacing.turn(&"b", short, now), Some(now + 2 * SHARE), "others wait for their turn only");
+        assert_eq!(spacing.turn(&"a", short, now + short), None);
+        spacing.done(&"a", now + short);
+        assert_eq!(spacing.turn(&"a", long, now + short), Some(now + short + long));
+        assert_eq!(spacing.turn(&"a", short, now + short), Some(now + short + long), "a turn stays");
+        spacing.done(&"a", now + 2 * short);
+        assert_eq!(spacing.turn(&"a", long, now + 2 * short), Some(now + 2 * short + long), "done out of turn, it starts anew");
     }
 
     #[test]
@@ -287,7 +291,7 @@ mod tests {
         for step in 0..60_000 {
             let now = start + Duration::from_millis(step);
             for key in 0..200 {
-                if spacing.turn(&key, now).is_none() {
+                if spacing.turn(&key, Duration::from_secs(1), now).is_none() {
                     spacing.done(&key, now);
                     *done.entry(key).or_insert(0) += 1;
                 }

@@ -9,7 +9,7 @@ use podpolicy_controller::{CleanUp, CleanedUp, clean_up};
 
 use crate::{
     cluster::{self, Cluster},
-    output,
+    output, words,
 };
 
 /// No answer takes longer: a page of pods is the longest.
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     force: bool,
 
     /// Only the pods of this namespace, and none of the objects that belong to no namespace [default: the whole cluster]
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = words::namespace)]
     namespace: Option<String>,
 
     /// The operator's own namespace, where its Lease is

@@ -11,7 +11,7 @@ use podpolicy_engine::{Exec, NamespaceFacts, Policy, PolicyKind, Program, Settin
 
 use crate::{
     files::policies::{self, PolicyFiles},
-    output,
+    output, words,
 };
 
 /// What of the command line it reads.
@@ -25,15 +25,15 @@ pub(crate) struct Arguments {
     policies: Vec<PathBuf>,
 
     /// The namespace of PodPolicies that name none
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default", value_parser = words::namespace)]
     namespace: String,
 
     /// Namespaces in which no ClusterPodPolicy acts, comma-separated
-    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", default_values = DEFAULT_EXCLUDED_NAMESPACES)]
+    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", value_parser = words::one_namespace, default_values = DEFAULT_EXCLUDED_NAMESPACES)]
     exclude_namespaces: Vec<String>,
 
     /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
-    #[arg(long, value_delimiter = ',', value_name = "KEY")]
+    #[arg(long, value_delimiter = ',', value_name = "KEY", value_parser = words::one_key)]
     protect_keys: Vec<String>,
 }
 
@@ -57,8 +57,8 @@ fn program(files: PolicyFiles, excluded_namespaces: &[String], protected_keys: &
     let facts = |labels| Arc::new(NamespaceFacts { labels, ..NamespaceFacts::default() });
     let namespaces: HashMap<_, _> = files.namespaces.into_iter().map(|(name, labels)| (name, facts(labels))).collect();
     let settings = Settings {
-        excluded_namespaces: excluded_namespaces.iter().cloned().collect(),
-        protected_keys: protected_keys.iter().cloned().collect(),
+        excluded_namespaces: words::given(excluded_namespaces.iter().cloned()),
+        protected_keys: words::given(protected_keys.iter().cloned()),
         ..Settings::default()
     };
     // Whoever applies the objects may mutate every pod anyway.

@@ -13,6 +13,7 @@ mod output;
 mod run;
 mod schema;
 mod status;
+mod words;
 
 use std::{path::Path, process::ExitCode};
 

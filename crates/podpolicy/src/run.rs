@@ -25,6 +25,7 @@ use tokio::{
 use crate::{
     cluster::{self, Cluster},
     logging::{self, LogFormat},
+    words,
 };
 
 /// A watch is ended by the API server within 290 seconds: an answer that takes longer will not come.
@@ -36,16 +37,16 @@ pub(crate) struct Arguments {
     /// Watch only these namespaces, comma-separated [default: the whole cluster]
     ///
     /// ClusterPodPolicies are then left alone: they need rights on the whole cluster.
-    #[arg(long, env = "PODPOLICY_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace)]
+    #[arg(long, env = "PODPOLICY_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", value_parser = words::one_namespace)]
     namespaces: Vec<String>,
 
     /// Namespaces in which no ClusterPodPolicy acts, comma-separated; the operator's own is always one of them, unless this is
     /// given
-    #[arg(long, env = "PODPOLICY_EXCLUDE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", value_parser = namespace, default_values = DEFAULT_EXCLUDED_NAMESPACES)]
+    #[arg(long, env = "PODPOLICY_EXCLUDE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE", value_parser = words::one_namespace, default_values = DEFAULT_EXCLUDED_NAMESPACES)]
     exclude_namespaces: Vec<String>,
 
     /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
-    #[arg(long, env = "PODPOLICY_PROTECT_KEYS", value_delimiter = ',', value_name = "KEY")]
+    #[arg(long, env = "PODPOLICY_PROTECT_KEYS", value_delimiter = ',', value_name = "KEY", value_parser = words::one_key)]
     protect_keys: Vec<String>,
 
     /// How pods are given their settings when they are created
@@ -201,16 +202,6 @@ fn address(flag: &str, text: &str) -> Result<Option<SocketAddr>> {
     Ok(Some(address))
 }
 
-/// A namespace's name, or nothing: an environment variable that is set to nothing counts as not set.
-fn namespace(text: &str) -> Result<String, String> {
-    let is_allowed = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
-    if text.trim().chars().all(is_allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("no namespace has such a name; separate several by commas".to_owned())
-    }
-}
-
 /// How the webhook is served; none where API servers could not reach it.
 fn webhook(arguments: &Arguments, watched: &Watched) -> Result<Option<webhook::Options>> {
     let own_namespace = &arguments.own_namespace;
@@ -237,13 +228,11 @@ fn webhook(arguments: &Arguments, watched: &Watched) -> Result<Option<webhook::O
 }
 
 fn config(arguments: Arguments) -> Result<Config> {
-    let given =
-        |names: Vec<String>| names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect::<BTreeSet<_>>();
-    let namespaces = given(arguments.namespaces.clone());
+    let namespaces: BTreeSet<_> = words::given(arguments.namespaces.clone());
     let watched = if namespaces.is_empty() { Watched::Cluster } else { Watched::Namespaces(namespaces) };
     let webhook = webhook(&arguments, &watched)?;
     let election = arguments.leader_elect.then(|| election(arguments.own_namespace.clone()));
-    let mut excluded_namespaces = given(arguments.exclude_namespaces);
+    let mut excluded_namespaces: BTreeSet<_> = words::given(arguments.exclude_namespaces);
     if excluded_namespaces.is_empty() {
         excluded_namespaces.extend(DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned));
     }
@@ -254,7 +243,7 @@ fn config(arguments: Arguments) -> Result<Config> {
         watched,
         concurrency: arguments.concurrency.get().into(),
         excluded_namespaces,
-        protected_keys: given(arguments.protect_keys),
+        protected_keys: words::given(arguments.protect_keys),
         admission: arguments.admission.into(),
         webhook,
         rollout_max_unavailable: arguments.rollout_max_unavailable.get().into(),

@@ -14,13 +14,14 @@ use crate::{
     cluster::{self, Cluster},
     explain::state,
     output::{self, Table},
+    words,
 };
 
 /// What of the command line it reads.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// The namespace [default: that of the kubeconfig's context]
-    #[arg(short, long, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = words::namespace, conflicts_with = "all_namespaces")]
     namespace: Option<String>,
 
     /// All namespaces
@@ -117,7 +118,9 @@ fn row(SeenPolicy { policy, status, generation }: &SeenPolicy) -> [String; 9] {
     let rollout = rollout.as_ref().map_or_else(
         || "-".to_owned(),
         |rollout| {
-            let workload = rollout.workload.as_ref().map(|workload| format!(" {workload}")).unwrap_or_default();
+            let of_workload = rollout.workload_updated.zip(rollout.workload_total).map(|(updated, total)| format!(" {updated}/{total}"));
+            let of_workload = of_workload.unwrap_or_default();
+            let workload = rollout.workload.as_ref().map(|workload| format!(", {workload}{of_workload}")).unwrap_or_default();
             format!("{:?} {}/{}{workload}", rollout.phase, rollout.updated, rollout.total)
         },
     );

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use podpolicy_api::{HttpGetAction, LifecycleHandler, Port, Probe};
+use podpolicy_api::{
+    HttpGetAction, LifecycleHandler, Port, Probe,
+    names::{is_label_value, is_port_name, is_qualified_name},
+};
 use podpolicy_engine::{ANNOTATIONS_LIMIT, Creation, Field, HookKind, Pod, ProbeKind, Value};
 
 /// Why the patch cannot be sent; none if it can.
@@ -138,35 +141,6 @@ fn port_problem(port: &Port) -> Option<String> {
         Port::Number(number) => format!("{number} can be no port"),
         Port::Name(name) => format!("{name:?} can be no port's name"),
     })
-}
-
-fn is_port_name(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    name.len() <= 15
-        && name.bytes().all(is_allowed)
-        && name.bytes().any(|byte| byte.is_ascii_lowercase())
-        && !name.contains("--")
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
-/// The grammar of keys: `[prefix/]name`.
-fn is_qualified_name(key: &str) -> bool {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    !name.is_empty() && is_label_value(name) && prefix.is_none_or(is_subdomain)
-}
-
-/// The grammar of label values, and of the names in keys.
-fn is_label_value(value: &str) -> bool {
-    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let is_outer = |byte: Option<u8>| byte.is_none_or(|byte| byte.is_ascii_alphanumeric());
-    value.len() <= 63 && value.bytes().all(is_inner) && is_outer(value.bytes().next()) && is_outer(value.bytes().last())
-}
-
-fn is_subdomain(domain: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let is_part = |part: &str| !part.is_empty() && part.bytes().all(is_allowed) && !part.starts_with('-') && !part.ends_with('-');
-    domain.len() <= 253 && domain.split('.').all(is_part)
 }
 
 #[cfg(test)]

@@ -168,6 +168,11 @@ impl Rollouts {
         self.planned.get(policy)
     }
 
+    /// Whether the policy's rollout goes from pod to pod.
+    pub(crate) fn is_moving(&self, policy: &PolicyId) -> bool {
+        self.of(policy).is_some_and(|planned| matches!(planned.stand, Stand::Progressing(_)))
+    }
+
     /// When to take a turn; never where another operator leads.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         if !self.is_active {

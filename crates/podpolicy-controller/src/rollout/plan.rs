@@ -192,11 +192,15 @@ impl<'a> Planner<'a> {
             Stand::Paused(message) | Stand::Failed(message) => (RolloutPhase::Paused, Some(message.clone())),
         };
         let workload = workload.filter(|_| phase != RolloutPhase::Complete);
+        let named = |other: &&Workload| workload.as_deref() == Some(other.id.named_by(&policy.id).as_str());
+        let of_workload = self.snapshot.workloads.iter().find(named).map(|workload| count(index, &workload.pods));
         let status = RolloutStatus {
             phase,
             updated,
             total,
             workload,
+            workload_updated: of_workload.map(|(updated, _)| updated),
+            workload_total: of_workload.map(|(_, total)| total),
             message,
             generation: Some(policy.generation),
             started: Some(Time(scene.started)),
@@ -212,14 +216,8 @@ impl<'a> Planner<'a> {
     /// Pods that have the settings, and all that should.
     fn count(&self, index: usize) -> (u32, u32) {
         let strays = &self.snapshot.policies[index].strays;
-        let (mut updated, mut total) = (strays.matched - strays.outdated, strays.matched);
-        for pod in self.snapshot.workloads.iter().flat_map(|workload| &workload.pods).filter(|pod| !pod.is_leaving) {
-            if let Some(standing) = pod.standing(index) {
-                total += 1;
-                updated += u32::from(!standing.is_outdated);
-            }
-        }
-        (updated, total)
+        let (updated, total) = count(index, self.snapshot.workloads.iter().flat_map(|workload| &workload.pods));
+        (updated + strays.matched - strays.outdated, total + strays.matched)
     }
 
     fn go_on(&mut self, scene: Scene<'a>, was_complete: bool, touched: &mut Option<String>) -> (Stand, Option<Step>) {
@@ -304,6 +302,12 @@ impl Workload {
     fn target(&self) -> Target {
         Target { id: self.id.clone(), uid: self.uid.clone() }
     }
+}
+
+/// Of these pods those that have the policy's settings, and all that should.
+fn count<'b>(index: usize, pods: impl IntoIterator<Item = &'b PodView>) -> (u32, u32) {
+    let standings = pods.into_iter().filter(|pod| !pod.is_leaving).filter_map(|pod| pod.standing(index));
+    standings.fold((0, 0), |(updated, total), standing| (updated + u32::from(!standing.is_outdated), total + 1))
 }
 
 /// The pods of the workload that the policy's strategy has to replace.

@@ -22,6 +22,13 @@ pub(super) fn readiness(planned: &Planned) -> Option<Vec<Verdict>> {
 
 /// Whether only numbers and texts differ: what the next step relies on, and what people wait for, is written at once.
 pub(super) fn can_wait(present: Option<&RolloutStatus>, wanted: Option<&RolloutStatus>) -> bool {
-    let kept = |status: &RolloutStatus| RolloutStatus { updated: 0, total: 0, message: None, ..status.clone() };
+    let kept = |status: &RolloutStatus| RolloutStatus {
+        updated: 0,
+        total: 0,
+        workload_updated: None,
+        workload_total: None,
+        message: None,
+        ..status.clone()
+    };
     present.map(kept) == wanted.map(kept)
 }

@@ -11,10 +11,14 @@ use super::{
 };
 use crate::{problem::Flaw, yaml::NodeId};
 
+/// The keys of a pod, and of a pod template.
+const METADATA: &str = "metadata";
+const SPEC: &str = "spec";
+
 pub(super) const MARKED: &str = "a key that is marked with a question mark: write it as key: value";
 
 impl Editor<'_> {
-    /// Adds lines after those of the last entry.
+    /// Adds lines: metadata before a spec, where people look for it, and all else after the last entry.
     pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Flaw> {
         let (Some(&(first, _)), Some(&(last, value))) = (entries.first(), entries.last()) else { return Ok(()) };
         let head = self.document.node(first).head();
@@ -25,11 +29,24 @@ impl Editor<'_> {
             return Err(self.problem(first, MARKED));
         }
         let column = self.layout.column(self.text, head);
+        let ending = self.layout.line_ending(self.text, head);
+        let mut added = added.to_vec();
+        if let Some(at) = self.place_of_metadata(entries, column)
+            && let Some(index) = added.iter().position(|(key, _)| *key == METADATA)
+        {
+            let (key, value) = added.remove(index);
+            let mut lines = String::new();
+            self.layout.entry(&mut lines, key, value, column, ending);
+            self.claims = None;
+            self.splices.push(Splice::insert(at, lines));
+            if added.is_empty() {
+                return Ok(());
+            }
+        }
         let end = self.content_end(value).max(self.document.node(last).end());
         let at = layout::after_comments(self.text, layout::line_end(self.text, end), column);
-        let ending = self.layout.line_ending(self.text, head);
         let mut lines = String::new();
-        for (key, value) in added {
+        for (key, value) in &added {
             self.layout.entry(&mut lines, key, value, column, ending);
         }
         match tail::tail(self.text, self.document, (last, value), column, at) {
@@ -41,6 +58,35 @@ impl Editor<'_> {
         }
         self.splices.push(Splice::insert(at, self.fitted(at, lines, ending)));
         Ok(())
+    }
+
+    /// The start of the line before which metadata belongs: that of the spec, or of comments right above it.
+    fn place_of_metadata(&self, entries: &[(NodeId, NodeId)], column: usize) -> Option<usize> {
+        let start = |key: NodeId| self.document.node(key).head();
+        let index = entries.iter().position(|&(key, _)| self.text[start(key)..self.document.node(key).end()] == *SPEC)?;
+        let head = start(entries[index].0);
+        let blanks = layout::line_before(self.text, head);
+        // After a dash there is no line before it.
+        if !blanks.chars().all(|char| char == ' ') {
+            return None;
+        }
+        let mut at = head - blanks.len();
+        let before = index.checked_sub(1).map(|before| entries[before]);
+        // Comments above the first entry of a document are about the document.
+        let first = match before {
+            Some((key, value)) => layout::line_end(self.text, self.content_end(value).max(self.document.node(key).end())),
+            None if column > 0 => 0,
+            None => at,
+        };
+        while at > first {
+            let line = layout::line_before(self.text, at - 1);
+            let comment = line.trim_start_matches(' ');
+            if !comment.starts_with('#') || line.len() - comment.len() < column {
+                break;
+            }
+            at -= line.len() + 1;
+        }
+        Some(at)
     }
 
     /// Removes the lines of an entry.

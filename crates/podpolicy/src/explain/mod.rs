@@ -13,7 +13,7 @@ use podpolicy_engine::{Outcome, Pod, PolicyId};
 use podpolicy_manifests::Position;
 
 pub(crate) use self::print::state;
-use crate::{cluster::Cluster, files, output};
+use crate::{cluster::Cluster, files, output, words};
 
 /// What of the command line it reads.
 #[derive(Args, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     pod: Option<String>,
 
     /// The pod's namespace [default: that of the kubeconfig's context]; with --filename that of objects that name none [default: default]
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = words::namespace)]
     namespace: Option<String>,
 
     /// How to print it

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 use podpolicy_engine::Policy;
 use podpolicy_manifests::{Document, Manifest, Rendered, Step, render, rewritten};
 use serde_json::{Value, json};
 
 use super::{Options, facts_of, mistake, policies::PolicyFiles, read};
-use crate::output;
+use crate::{output, words};
 
 /// How messages name the input.
 const INPUT: &str = "stdin";
@@ -95,11 +95,12 @@ impl Options {
         }
         for (key, value) in config["data"].as_object().into_iter().flatten() {
             let value = value.as_str().with_context(|| format!("{CONFIG}.data.{key}: a string is wanted; put it in quotes"))?;
-            let words = || value.split(',').map(|word| word.trim().to_owned()).collect();
+            let wrong = |error| anyhow!("{CONFIG}.data.{key}: {value:?}: {error}");
+            let several = |parse: fn(&str) -> Result<String, String>| value.split(',').map(parse).collect::<Result<_, _>>().map_err(wrong);
             match key.as_str() {
-                "namespace" => value.clone_into(&mut options.namespace),
-                "exclude-namespaces" => options.exclude_namespaces = words(),
-                "protect-keys" => options.protect_keys = words(),
+                "namespace" => options.namespace = words::namespace(value).map_err(wrong)?,
+                "exclude-namespaces" => options.exclude_namespaces = several(words::one_namespace)?,
+                "protect-keys" => options.protect_keys = several(words::one_key)?,
                 _ => bail!("{CONFIG}.data.{key}: unknown; known are namespace, exclude-namespaces, protect-keys"),
             }
         }

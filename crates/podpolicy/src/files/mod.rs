@@ -9,6 +9,7 @@ pub(crate) mod mistake;
 mod nothing;
 mod parallel;
 pub(crate) mod policies;
+mod progress;
 mod read;
 pub(crate) mod render;
 mod walk;
@@ -23,7 +24,7 @@ use podpolicy_engine::{Exec, Policy, Program, Settings};
 use podpolicy_manifests::{Facts, Manifest, Note, Rendered};
 
 use self::{parallel::in_parallel, policies::PolicyFiles, read::Loaded};
-use crate::output;
+use crate::{output, words};
 
 /// What the commands on files have in common.
 #[derive(Args, Debug)]
@@ -49,15 +50,15 @@ pub(crate) struct Options {
     policies: Vec<PathBuf>,
 
     /// The namespace of objects that name none
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default", value_parser = words::namespace)]
     namespace: String,
 
     /// Namespaces in which no ClusterPodPolicy acts, comma-separated
-    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", default_values = DEFAULT_EXCLUDED_NAMESPACES)]
+    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", value_parser = words::one_namespace, default_values = DEFAULT_EXCLUDED_NAMESPACES)]
     exclude_namespaces: Vec<String>,
 
     /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
-    #[arg(long, value_delimiter = ',', value_name = "KEY")]
+    #[arg(long, value_delimiter = ',', value_name = "KEY", value_parser = words::one_key)]
     protect_keys: Vec<String>,
 }
 
@@ -83,7 +84,7 @@ impl Inputs {
             nothing::warn(&self.paths, &files);
         }
         let program = self.program(&files)?;
-        let done = in_parallel(files, |file| {
+        let done = in_parallel("applying policies to", files, |file| {
             let name = file.name.clone();
             let mut rendered = podpolicy_manifests::render(&file.manifest, &program, &self.options.namespace);
             let made = finish(file, &mut rendered);
@@ -115,7 +116,7 @@ impl Inputs {
             }
         }
         mistake::none(mistakes)?;
-        for found in in_parallel(files, |file| facts_of(&file.manifest, namespace)) {
+        for found in in_parallel("looking for selectors in", files, |file| facts_of(&file.manifest, namespace)) {
             facts.merge(found);
         }
         self.options.program(policies, facts)
@@ -137,8 +138,8 @@ impl Options {
     /// The program that the policies make, be they none.
     fn decided_by(&self, policies: Vec<Policy>, facts: Facts) -> Program {
         let settings = Settings {
-            excluded_namespaces: self.exclude_namespaces.iter().cloned().collect(),
-            protected_keys: self.protect_keys.iter().cloned().collect(),
+            excluded_namespaces: words::given(self.exclude_namespaces.iter().cloned()),
+            protected_keys: words::given(self.protect_keys.iter().cloned()),
             ..Settings::default()
         };
         // Whoever may write manifests may write commands into them.

@@ -2,17 +2,29 @@
 
 use std::{
     num::NonZero,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
-/// The results in the order of the items.
+use super::progress::Progress;
+
+/// The results in the order of the items. A person at a terminal sees how far it has come; `what` is done, such as `reading`.
 pub(super) fn in_parallel<T: Send, R: Send>(
+    what: &'static str,
     items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator + Send>,
     work: impl Fn(T) -> R + Sync,
 ) -> Vec<R> {
     let items = items.into_iter();
     let number = items.len();
+    let (progress, done) = (Progress::new(what, number), AtomicUsize::new(0));
+    let work = |item| {
+        let result = work(item);
+        progress.reached(done.fetch_add(1, Ordering::Relaxed) + 1);
+        result
+    };
     let workers = thread::available_parallelism().map_or(1, NonZero::get).min(number);
     if workers < 2 {
         return items.map(work).collect();
@@ -45,7 +57,7 @@ mod tests {
     #[test]
     fn results_are_in_the_order_of_the_items() {
         for number in [0, 1, 2, 1000] {
-            assert_eq!(in_parallel(0..number, |item: i32| item * 2), (0..number).map(|item| item * 2).collect::<Vec<_>>());
+            assert_eq!(in_parallel("doubling", 0..number, |item: i32| item * 2), (0..number).map(|item| item * 2).collect::<Vec<_>>());
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
     }
     let mut reading = Reading { files: Vec::new(), mistakes: Vec::new() };
     let mut others = Vec::new();
-    for read in in_parallel(sources, |source| source.map_or_else(load_stdin, load)) {
+    for read in in_parallel("reading", sources, |source| source.map_or_else(load_stdin, load)) {
         match read? {
             Load::Manifest(file) => reading.files.push(file),
             Load::Other(name) => others.push(name),

@@ -163,7 +163,7 @@ fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Result<Report> 
     let program = inputs.options.decided_by(policies.policies, facts);
     let check = Check { program: &program, services: &services, namespace, disabled };
     let (mut pods, mut selecting) = (0, BTreeSet::new());
-    for (file, checked) in files.iter().zip(in_parallel(&files, |file| check.pods(&file.manifest))) {
+    for (file, checked) in files.iter().zip(in_parallel("checking", &files, |file| check.pods(&file.manifest))) {
         pods += checked.pods;
         selecting.extend(checked.selecting);
         report.add(&file.name, file.manifest.text(), checked.findings);
