@@ -329,12 +329,22 @@ fn is_broken_by(index: usize, pod: &PodView) -> bool {
 /// What keeps the workloads that cannot be touched now, in one.
 fn in_one(skipped: Vec<Stand>) -> Stand {
     let others = skipped.len().saturating_sub(1);
-    let is_forbidden = |stand: &Stand| matches!(stand, Stand::Forbidden(_));
-    let first = skipped.iter().position(is_forbidden).unwrap_or_default();
+    let weight = |stand: &Stand| match stand {
+        Stand::Forbidden(_) => 0,
+        Stand::Blocked(_) => 1,
+        Stand::Complete
+        | Stand::Progressing(_)
+        | Stand::Reverting(_)
+        | Stand::Paused(_)
+        | Stand::Failed(_)
+        | Stand::NotAtCreation(_) => 2,
+    };
+    let first = (0..skipped.len()).min_by_key(|&at| weight(&skipped[at])).unwrap_or_default();
     let and_more = |message: String| if others == 0 { message } else { format!("{message}; {others} more workloads wait") };
     match skipped.into_iter().nth(first) {
         Some(Stand::Forbidden(message)) => Stand::Forbidden(and_more(message)),
         Some(Stand::Blocked(message)) => Stand::Blocked(and_more(message)),
+        Some(Stand::Progressing(message)) => Stand::Progressing(and_more(message)),
         Some(stand) => stand,
         None => Stand::Complete,
     }

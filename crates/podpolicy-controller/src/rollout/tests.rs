@@ -73,6 +73,18 @@ fn workload_that_is_broken_already_is_left_alone_and_said() {
 }
 
 #[test]
+fn workload_that_is_ready_since_a_moment_ago_is_waited_for_and_not_said_to_be_broken() {
+    let mut cluster = Cluster::new(&[("new", 2)], 1);
+    cluster.breaks("new-1");
+    cluster.heals("new-1");
+    while cluster.evicted().len() < 2 {
+        cluster.run_for(1);
+        assert!(!matches!(cluster.stand(), Stand::Blocked(_)), "{:?}", cluster.stand());
+    }
+    assert_eq!(cluster.evicted(), ["new-0", "new-1"]);
+}
+
+#[test]
 fn nothing_is_touched_before_pods_are_created_with_the_settings() {
     let mut cluster = Cluster::new(&[("web", 2)], 1);
     for gate in [Gate::Waiting("a moment".into()), Gate::Never("--admission none".into())] {

@@ -120,6 +120,14 @@ impl<'a> Planner<'a> {
         let lacking = self.unavailable(policy, workload).saturating_sub(u32::try_from(broken).unwrap_or(u32::MAX));
         if lacking > 0 {
             self.wakes.extend(workload.pods.iter().filter_map(|pod| pod.available_at(policy.min_ready())));
+            let not_long_ready = |pod: &&PodView| pod.available_at(policy.min_ready()).is_some_and(|at| at > self.now);
+            let mut young = workload.pods.iter().filter(not_long_ready);
+            // That comes by itself.
+            if young.clone().count() >= usize::try_from(lacking).unwrap_or(usize::MAX)
+                && let Some(pod) = young.next()
+            {
+                return Some(self.waiting_for(policy, workload, pod));
+            }
             return Some(Stand::Blocked(format!(
                 "{} is not healthy: {lacking} of its {} pods are not ready; it is left alone until they are",
                 workload.id, workload.replicas
