@@ -14,10 +14,11 @@ mod problem;
 mod relevant;
 mod render;
 mod setting;
+mod wrong_type;
 mod yaml;
 
 pub use check::{Check, Checked, Finding, IGNORE_ANNOTATION, Place, Rule, Selected, Services, Severity, UnknownRule};
-pub use edit::rewritten;
+pub use edit::{rewritten, terminated};
 pub use facts::Facts;
 pub use object::{Object, objects};
 pub use pods::{Subject, subjects};

@@ -3,7 +3,7 @@
 use podpolicy_engine::Pod;
 use serde_json::Value as Json;
 
-use crate::{Document, Lines, Manifest, Object, Position, Problem, Step, objects, problem::Flaw, render};
+use crate::{Document, Lines, Manifest, Object, Position, Problem, Step, objects, problem::Flaw, render, wrong_type::Misfit};
 
 /// A pod or pod template in a file.
 #[derive(Debug)]
@@ -57,8 +57,12 @@ pub(crate) fn describe<'a>(
     let template = place.iter().fold(object.value, |value, key| &value[key]);
     let namespace = object.namespace.unwrap_or(namespace);
     let title = format!("{} {namespace}/{}", object.kind, object.name);
-    render::check_texts(manifest, document, &path, &template["metadata"])?;
-    let pod = render::pod(template, object, namespace)
-        .map_err(|message| Flaw::at(manifest.offset(document, &path), format!("{title} has no pod that can be read: {message}")))?;
+    render::check_texts(manifest, document, &path, &template["metadata"])
+        .map_err(|Flaw { offset, message }| Flaw::at(offset, format!("{title}: {message}")))?;
+    let pod = render::pod(template, object, namespace).map_err(|misfit| {
+        let (from, field) = (object.path.len(), [path.as_slice(), &misfit.path].concat());
+        let told = Misfit { path: field[from..].to_vec(), message: misfit.message }.told();
+        Flaw::at(manifest.offset(document, &field), format!("{title}: {told}"))
+    })?;
     Ok(Described { path, template, pod, title })
 }

@@ -12,6 +12,7 @@ use crate::{
     problem::Flaw,
     relevant::{Part, relevant},
     setting,
+    wrong_type::{self, Misfit},
 };
 
 /// What policies make of a text.
@@ -131,8 +132,8 @@ pub(crate) fn check_texts(manifest: &Manifest, document: &Document, path: &[Step
 }
 
 /// The pod that a template makes, as the engine sees it.
-pub(crate) fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, String> {
-    let read = |value: &Json| Pod::deserialize(value).map_err(|error| error.to_string());
+pub(crate) fn pod(template: &Json, object: &Object<'_>, namespace: &str) -> Result<Pod, Misfit> {
+    let read = |value: &Json| Pod::deserialize(value).or_else(|_| wrong_type::read::<Pod>(value, |_| {}));
     let mut pod = if template["metadata"].is_null() { read(&json!({ "spec": template["spec"] }))? } else { read(template)? };
     namespace.clone_into(&mut pod.namespace);
     object.name.clone_into(&mut pod.name);

@@ -332,12 +332,7 @@ fn in_one(skipped: Vec<Stand>) -> Stand {
     let weight = |stand: &Stand| match stand {
         Stand::Forbidden(_) => 0,
         Stand::Blocked(_) => 1,
-        Stand::Complete
-        | Stand::Progressing(_)
-        | Stand::Reverting(_)
-        | Stand::Paused(_)
-        | Stand::Failed(_)
-        | Stand::NotAtCreation(_) => 2,
+        Stand::Complete | Stand::Progressing(_) | Stand::Reverting(_) | Stand::Paused(_) | Stand::Failed(_) | Stand::NotAtCreation(_) => 2,
     };
     let first = (0..skipped.len()).min_by_key(|&at| weight(&skipped[at])).unwrap_or_default();
     let and_more = |message: String| if others == 0 { message } else { format!("{message}; {others} more workloads wait") };

@@ -8,6 +8,7 @@ mod policy;
 mod rule;
 mod rules;
 mod services;
+mod structure;
 mod subject;
 
 pub use finding::{Finding, Place};
@@ -78,14 +79,21 @@ impl Check<'_> {
                 }
             };
             for object in objects(&value) {
-                let Some(place) = object.template() else { continue };
-                match pods::describe(manifest, document, &object, place, self.namespace) {
-                    Ok(described) => {
-                        let about = About { manifest, document, lines: &lines, object: &object, title: described.title.clone() };
-                        self.pod(&about, &described, &mut checked);
+                let about = About { manifest, document, lines: &lines, object: &object, title: title(&object, self.namespace) };
+                let structural = structure::defects(&object);
+                let is_told = structural.iter().any(|defect| defect.rule == &INVALID_MANIFEST);
+                let tell = |structure::Defect { rule, path, field, message }| about.finding(rule, &path, field, message);
+                let mut found: Vec<_> = structural.into_iter().map(tell).collect();
+                if let Some(place) = object.template() {
+                    match pods::describe(manifest, document, &object, place, self.namespace) {
+                        Ok(described) => found.extend(self.pod(&about, &described, is_told, &mut checked)),
+                        Err(_) if is_told => {}
+                        Err(flaw) => checked.findings.push(of_problem(&INVALID_MANIFEST, &lines, manifest.problem(flaw))),
                     }
-                    Err(flaw) => checked.findings.push(of_problem(&INVALID_MANIFEST, &lines, manifest.problem(flaw))),
+                } else if found.is_empty() {
+                    continue;
                 }
+                self.add(&about, found, &mut checked.findings);
             }
         }
         checked.findings.sort_by(Finding::order);
@@ -111,7 +119,8 @@ impl Check<'_> {
         findings
     }
 
-    fn pod(&self, about: &About<'_>, described: &Described<'_>, checked: &mut Checked) {
+    /// What is found about the pod itself. `is_told` is whether it was told already that the pod cannot be read.
+    fn pod(&self, about: &About<'_>, described: &Described<'_>, is_told: bool, checked: &mut Checked) -> Vec<Finding> {
         let Described { path, template, pod, title: _ } = described;
         let object = about.object;
         let outcome = self.program.decide(pod);
@@ -132,6 +141,8 @@ impl Check<'_> {
                     found.extend(find(&subject).into_iter().map(|spot| (rule, with_origin(spot, &subject))));
                 }
             }
+            // What does not fit was told of the manifest.
+            Err(_) if is_told => {}
             Err(error) => {
                 let message = format!("it has no pod that can be read: {error}");
                 found.push((&INVALID_MANIFEST, Spot { path: Vec::new(), field: String::new(), message, of: None }));
@@ -140,7 +151,7 @@ impl Check<'_> {
         let finding = |(rule, Spot { path: inner, field, message, of: _ }): (_, Spot)| {
             about.finding(rule, &[path.as_slice(), &inner].concat()[object.path.len()..], field, message)
         };
-        self.add(about, found.into_iter().map(finding).collect(), &mut checked.findings);
+        found.into_iter().map(finding).collect()
     }
 
     /// Adds what is not switched off, and what is wrong with what is switched off.
@@ -168,6 +179,10 @@ impl About<'_> {
         let start = self.lines.position(self.manifest.offset(self.document, &path));
         Finding { rule, place: Place::at(self.lines, start), object: self.title.clone(), field, message }
     }
+}
+
+fn title(object: &Object<'_>, namespace: &str) -> String {
+    format!("{} {}/{}", object.kind, object.namespace.unwrap_or(namespace), object.name)
 }
 
 fn of_problem(rule: &'static Rule, lines: &Lines<'_>, Problem { position, message }: Problem) -> Finding {

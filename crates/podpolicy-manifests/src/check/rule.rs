@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{decided, ignore, policy, rules};
+use super::{decided, ignore, policy, rules, structure};
 
 /// Something that `check` looks for.
 #[derive(Debug, Eq, PartialEq)]
@@ -52,9 +52,9 @@ pub(super) const UNREADABLE: Rule = Rule {
 pub(super) const INVALID_MANIFEST: Rule = Rule {
     id: "invalid-manifest",
     severity: Severity::Error,
-    summary: "a pod or pod template has values of the wrong type",
+    summary: "an object that makes pods has a value of the wrong type, or lacks what every pod needs",
     why: "The API server refuses the object.",
-    remedy: "Give the field the type that the message names; values of labels and annotations are strings, in quotes where they look like numbers.",
+    remedy: "Correct the field that the message names; values of labels and annotations are strings, in quotes where they look like numbers.",
 };
 
 /// A policy that the API server would refuse.
@@ -86,7 +86,7 @@ impl Rule {
     /// All rules: mistakes first, then those about policies, then those about pods.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         let on_pods = rules::ON_PODS.into_iter().map(|(rule, _)| rule);
-        MISTAKES.into_iter().chain(ignore::RULES).chain(policy::RULES).chain(decided::RULES).chain(on_pods)
+        MISTAKES.into_iter().chain(structure::RULES).chain(ignore::RULES).chain(policy::RULES).chain(decided::RULES).chain(on_pods)
     }
 
     /// The rule of that id.

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use super::{
     Editor, Splice,
     check::Claim,
-    layout,
+    layout, open_end,
     tail::{self, Tail},
     write,
 };
@@ -55,6 +55,12 @@ impl Editor<'_> {
                 self.claim(Claim::Text { text: text + &lines, value: Json::Object(meaning) });
             }
             None => self.claims = None,
+        }
+        if at == self.text.len()
+            && let Some(closing) = open_end::closing(self.text, self.document).filter(|closing| !self.splices.contains(closing))
+        {
+            self.claims = None;
+            self.splices.push(closing);
         }
         self.splices.push(Splice::insert(at, self.fitted(at, lines, ending)));
         Ok(())

@@ -224,19 +224,27 @@ pub(super) fn after_comments(text: &str, mut line: usize, column: usize) -> usiz
     line
 }
 
+/// What a block scalar begins with, such as `|2-`, and the byte at which that stands. `start` is that of its first line.
+pub(super) fn block_scalar_header(text: &str, start: usize) -> Option<(usize, &str)> {
+    let end = text[..start].trim_end_matches([' ', '\r', '\n']).len();
+    let line = line_before(text, end);
+    // It is the last thing in its line, but for a comment.
+    let header = line.split(" #").next().unwrap_or(line).trim_end();
+    let at = header.rfind(['|', '>'])?;
+    Some((end - line.len() + at, &header[at..]))
+}
+
 /// The end of the last line of a block scalar, without its line ending. Blank lines after it belong to it only where it keeps them.
 pub(super) fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     let header_end = text[..start].trim_end_matches([' ', '\r', '\n']).len();
-    let header = line_before(text, header_end);
-    // Its header is the last thing in its line, but for a comment.
-    let header = header.split(" #").next().unwrap_or(header).trim_end();
-    let indicators = &header[header.rfind(['|', '>']).unwrap_or(header.len())..];
+    let indicators = block_scalar_header(text, start).map_or("", |(_, indicators)| indicators);
     if indicators.contains('+') {
         return text[..end].strip_suffix('\n').unwrap_or(&text[..end]).len().max(header_end);
     }
     let blanks = |line: &str| line.len() - line.trim_start_matches(' ').len();
     let is_blank = |line: &str| line.trim_end_matches(['\r', '\n']).chars().all(|char| char == ' ');
-    let body = &text[header_end..end];
+    // The parser may end it in the indentation of the line after it.
+    let body = &text[header_end..end - indentation_before(text, end)];
     // More blanks than that are text.
     let is_indented_by_number = indicators.contains(|char: char| char.is_ascii_digit());
     let indentation = if is_indented_by_number { 0 } else { body.lines().find(|line| !is_blank(line)).map_or(0, blanks) };
@@ -245,6 +253,13 @@ pub(super) fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
         content = &content[..content.len() - line.len()];
     }
     header_end + content.trim_end_matches(['\r', '\n']).len()
+}
+
+/// How many blanks stand before a byte, where nothing else does in its line, and the line goes on.
+fn indentation_before(text: &str, offset: usize) -> usize {
+    let before = line_before(text, offset);
+    let is_indentation = before.chars().all(|char| char == ' ') && offset < text.len();
+    if is_indentation { before.len() } else { 0 }
 }
 
 /// The byte after the colon that follows a key.

@@ -7,8 +7,11 @@ mod block;
 mod check;
 mod flow;
 mod layout;
+mod open_end;
 mod tail;
 mod write;
+
+pub use open_end::terminated;
 
 use std::ops::Range;
 

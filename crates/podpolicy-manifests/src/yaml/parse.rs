@@ -77,6 +77,8 @@ fn bytes(span: &Span) -> [usize; 3] {
 /// Builds the tree of one document.
 struct Builder<'a> {
     text: &'a str,
+    /// Whether something stands in the last line, which has no end.
+    ends_open: bool,
     tree: Document,
     open: Vec<Open>,
     anchors: HashMap<usize, Anchored>,
@@ -107,7 +109,8 @@ struct Anchored {
 
 impl<'a> Builder<'a> {
     fn of(text: &'a str) -> Self {
-        Self { text, tree: Document::empty(), open: Vec::new(), anchors: HashMap::new(), last: None, expanded: 0 }
+        let ends_open = text.rsplit('\n').next().is_some_and(|last| !last.trim_start_matches(' ').is_empty());
+        Self { text, ends_open, tree: Document::empty(), open: Vec::new(), anchors: HashMap::new(), last: None, expanded: 0 }
     }
 
     fn scalar(&mut self, content: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>, span: &Span) {
@@ -117,6 +120,9 @@ impl<'a> Builder<'a> {
             ScalarStyle::DoubleQuoted => Style::DoubleQuoted,
             ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
         };
+        // What the text ends with before its line does has no line ending.
+        let ends_open = style == Style::Block && self.ends_open && bytes(span)[2] >= self.text.len();
+        let content = if ends_open { content.strip_suffix('\n').unwrap_or(content) } else { content };
         // An absent value is read as a tilde that is not there.
         let content = if style == Style::Plain && span.is_empty() { "" } else { content };
         let is_source = span.slice(self.text) == Some(content);

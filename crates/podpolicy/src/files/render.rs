@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use podpolicy_manifests::terminated;
 
 use super::{Inputs, write};
 use crate::output;
@@ -45,23 +46,23 @@ fn write_back(inputs: &Inputs) -> Result<bool> {
 
 /// Prints the texts, unless something failed: a part of the manifests would look like all of them to whatever reads stdout.
 fn print(inputs: &Inputs) -> Result<bool> {
-    let outcome = inputs.apply(|file, rendered| rendered.text.take().unwrap_or_else(|| file.manifest.into_text()))?;
+    let mut outcome = inputs.apply(|file, rendered| rendered.text.take().unwrap_or_else(|| file.manifest.into_text()))?;
     if !outcome.failed {
+        if let Some((_, before_last)) = outcome.files.split_last_mut() {
+            before_last.iter_mut().for_each(|text| *text = terminated(std::mem::take(text)));
+        }
         output::print_all(joined(&outcome.files))?;
     }
     Ok(outcome.failed)
 }
 
-/// The texts as one; those of several files are parted by document markers.
+/// The texts as one; those of several files are parted by document markers. All but the last end with their line.
 fn joined(texts: &[String]) -> impl Iterator<Item = &str> {
-    let mut before: Option<&str> = None;
+    let mut before = None;
     texts.iter().filter(|text| !text.is_empty()).flat_map(move |text| {
-        let (end, text) = match before {
-            Some(before) => (if before.ends_with('\n') { "" } else { "\n" }, text.trim_start_matches('\u{feff}')),
-            None => ("", text.as_str()),
-        };
+        let text = if before.is_some() { text.trim_start_matches('\u{feff}') } else { text.as_str() };
         let has_marker = before.is_none() || text.starts_with("---") || text.starts_with('%');
         before = Some(text);
-        [end, if has_marker { "" } else { "---\n" }, text]
+        [if has_marker { "" } else { "---\n" }, text]
     })
 }
