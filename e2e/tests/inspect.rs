@@ -91,7 +91,7 @@ async fn explain_says_of_each_field_what_it_is_and_why() -> anyhow::Result<()> {
     assert_eq!(
         String::from_utf8_lossy(&missing.stderr),
         format!(
-            "podpolicy: there is no pod nobody in namespace {namespace}; `kubectl get pods -n {namespace}` lists those that are there\n"
+            "podpolicy: error: there is no pod nobody in namespace {namespace}; `kubectl get pods -n {namespace}` lists those that are there\n"
         )
     );
     Ok(())

@@ -56,10 +56,12 @@ impl Position {
     }
 }
 
-/// The column after these bytes of a line. Bytes that continue a character in UTF-8 count for nothing.
+/// The column after these bytes of a line. Bytes that continue a character in UTF-8 count for nothing, nor does a byte order mark.
 fn column(before: &[u8]) -> usize {
-    before.iter().filter(|&&byte| byte & 0xC0 != 0x80).count() + 1
+    before.strip_prefix(BYTE_ORDER_MARK).unwrap_or(before).iter().filter(|&&byte| byte & 0xC0 != 0x80).count() + 1
 }
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A text by lines, for those who ask for many positions in it.
 #[derive(Debug)]
@@ -84,7 +86,7 @@ impl<'a> Lines<'a> {
     pub fn line(&self, number: usize) -> &'a str {
         let Some(&start) = number.checked_sub(1).and_then(|index| self.starts.get(index)) else { return "" };
         let end = self.starts.get(number).copied().unwrap_or(self.text.len());
-        self.text[start..end].trim_end_matches(['\n', '\r'])
+        self.text[start..end].trim_end_matches(['\n', '\r']).trim_start_matches('\u{feff}')
     }
 }
 
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn lines_know_the_positions_that_the_text_has() {
-        let text = "a: 1\r\nключ: b\n\nend";
+        let text = "\u{feff}a: 1\r\nключ: b\n\nend";
         let lines = Lines::new(text);
         for (offset, _) in text.char_indices().chain([(text.len(), ' ')]) {
             assert_eq!(lines.position(offset), Position::of(text, offset), "{offset}");

@@ -114,7 +114,6 @@ fn fine(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 /// Prints one line, but for mistakes in policies, which come with the line that they are in. Many errors repeat their cause in their own
 /// words, and those of parsers quote the file, which may hold
 /// credentials.
-#[allow(clippy::print_stderr, reason = "errors of a command line go to stderr")]
 fn report(error: &anyhow::Error) {
     if let Some(mistake) = error.downcast_ref::<Mistake>() {
         output::error(&mistake.to_string());
@@ -134,5 +133,5 @@ fn report(error: &anyhow::Error) {
             text = if text.is_empty() { line.to_owned() } else { format!("{text}: {line}") };
         }
     }
-    eprintln!("podpolicy: {text}");
+    output::error(&output::cause(&text));
 }

@@ -51,7 +51,16 @@ impl fmt::Display for Table {
     }
 }
 
-/// Tells of a mistake that the command goes on after.
+/// What an error of the system says, without its number.
+pub(crate) fn cause(error: &dyn fmt::Display) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+/// Tells of a mistake.
 #[allow(clippy::print_stderr, reason = "messages of a command line go to stderr")]
 pub(crate) fn error(message: &str) {
     eprintln!("podpolicy: error: {message}");

@@ -135,10 +135,13 @@ fn paths_without_manifests_are_told() {
     ]);
     for command in ["diff -p policy.yaml", "render -p policy.yaml", "check --fail-on error -p policy.yaml"] {
         let told = |ran: &Ran| ran.stderr.matches("no manifests in").count();
-        for (paths, warnings) in [("m", 0), ("empty", 1), ("values values/values.yaml m", 2), ("-", 1), (". empty", 1)] {
+        for (paths, warnings) in [("m", 0), ("empty", 1), ("values values/values.yaml m", 2), (". empty", 1)] {
             let ran = folder.run(&format!("{command} {paths}"), "");
             assert_eq!((ran.code, told(&ran)), (Some(0), warnings), "{command} {paths}: {}", ran.stderr);
         }
+        let ran = folder.run(&format!("{command} -"), " \n");
+        assert_eq!(ran.code, Some(2), "{command} -: {}", ran.stderr);
+        assert!(format!("{}{}", ran.stdout, ran.stderr).contains("nothing came"), "{command} -: {}", ran.stderr);
         folder.run(&format!("{command} ./empty"), "").tells("warning: no manifests in ./empty\n");
         assert_eq!(told(&folder.run(&format!("{command} -p empty m"), "")), 1, "{command}");
     }

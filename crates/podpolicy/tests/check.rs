@@ -50,6 +50,20 @@ fn unsound() -> String {
 }
 
 #[test]
+fn what_cannot_be_read_is_a_finding_among_the_others() {
+    let folder = Folder::with(&[("m/web.yaml", &unsound())]);
+    for format in ["json", "sarif", "junit", "github", "table"] {
+        let ran = folder.run(&format!("check -o {format} m nowhere"), "");
+        assert_eq!(ran.code, Some(2), "{format}: {}", ran.stderr);
+        for words in ["nowhere", "cannot be read: No such file or directory", "m/web.yaml"] {
+            assert!(ran.stdout.contains(words), "{format}: {words} is not in {}", ran.stdout);
+        }
+    }
+    let json: Value = serde_json::from_str(&folder.run("check -o json m nowhere", "").stdout).unwrap();
+    assert!(json["findings"].as_array().unwrap().iter().any(|finding| finding["rule"] == "unreadable" && finding["file"] == "nowhere"));
+}
+
+#[test]
 fn nothing_found_is_fine() {
     let folder = Folder::with(&[("web.yaml", SOUND)]);
     folder.run("check web.yaml", "").has(0, "").tells("no errors, no warnings and no notes in 1 file");
@@ -192,10 +206,7 @@ fn annotation_switches_a_rule_off_for_its_object() {
     let folder = Folder::with(&[("a.yaml", &annotated), ("b.yaml", &unsound())]);
     folder.run("check --disable no-name-label a.yaml", "").has(0, "");
     let found = findings(&folder.run("check -o json .", "").stdout);
-    assert_eq!(
-        found.iter().map(|finding| finding["file"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["./a.yaml", "./b.yaml", "./b.yaml", "./b.yaml"]
-    );
+    assert_eq!(found.iter().map(|finding| finding["file"].as_str().unwrap()).collect::<Vec<_>>(), ["a.yaml", "b.yaml", "b.yaml", "b.yaml"]);
 }
 
 #[test]
@@ -331,7 +342,10 @@ PodPolicy shop/fallback
 ";
     let printed = folder.run("explain -f web.yaml -p policies", "");
     assert_eq!((printed.code, printed.stdout.as_str()), (Some(0), wanted), "{}", printed.stderr);
-    folder.run("explain web -f . -p policies", "").has(0, &wanted.replace("(web.yaml", "(./web.yaml"));
+    folder.run("explain web -f . -p policies", "").has(0, &wanted);
+    let flags = "explain web -f web.yaml -p policies --protect-keys team";
+    let ran = folder.run(flags, "");
+    assert!(ran.stdout.contains("team is among the keys that --protect-keys names"), "{}", ran.stdout);
     folder.run("explain deployment/web -p policies -f -", SOUND).has(0, &wanted.replace("(web.yaml", "(stdin"));
     folder.run("render --write -p policies web.yaml", "").has(0, "");
     let rendered = folder.run("explain -f web.yaml -p policies", "").stdout;

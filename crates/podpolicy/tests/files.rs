@@ -152,7 +152,7 @@ fn charts_are_passed_over_and_named() {
         .tells("warning: m/chart is a Helm chart and is passed over; render it first");
     folder.run("render --write -p policy.yaml m", "").has(0, "");
     assert_eq!(folder.read("m/chart/templates/a.yaml"), template);
-    folder.run("render -p policy.yaml m/chart", "").has(2, "").tells("m/chart is a Helm chart, whose templates are no manifests yet");
+    folder.run("render -p policy.yaml m/chart", "").has(2, "").tells("m/chart: a Helm chart, whose templates are no manifests yet");
     let named = folder.run("render -p policy.yaml m/chart/templates/a.yaml", "");
     assert_eq!(named.code, Some(0), "a file that is named is meant: {}", named.stderr);
 }
@@ -186,6 +186,92 @@ helmCharts: [{name: x, valuesFile: values.yaml}]
     assert!(!ran.stderr.contains("other/kustomization"), "{}", ran.stderr);
     folder.write("m/kustomization.yaml", "kind: Kustomization\napiVersion: kustomize.config.k8s.io/v1beta1\nresources: [\n");
     folder.run("render -p policy.yaml m", "").has(2, "").tells("error: m/kustomization.yaml:");
+}
+
+#[test]
+fn what_kustomizations_set_is_not_in_the_files_and_said() {
+    let folder =
+        Folder::with(&[("policy.yaml", POLICY), ("m/a.yaml", POD), ("m/kustomization.yaml", "namespace: shop\nresources: [a.yaml]\n")]);
+    let ran = folder.run("render -p policy.yaml m", "");
+    ran.has(0, RENDERED).tells("that kustomizations set are not in the files, so that other policies may apply (m/kustomization.yaml)");
+}
+
+#[test]
+fn nothing_is_printed_after_an_error() {
+    let folder = Folder::with(&[
+        ("policy.yaml", POLICY),
+        ("m/a.yaml", POD),
+        ("m/bad.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {labels: {a: 1}}\nspec: {containers: []}\n"),
+    ]);
+    for command in ["diff", "render"] {
+        folder
+            .run(&format!("{command} -p policy.yaml m"), "")
+            .has(2, "")
+            .tells("m/bad.yaml:3:21: Pod default/: labels[a]: a string is wanted");
+        folder
+            .run(&format!("{command} -p policy.yaml m nowhere"), "")
+            .has(2, "")
+            .tells("error: nowhere: cannot be read: No such file or directory\n");
+    }
+    folder.run("render -p - -", "").has(2, "").tells("- is given twice");
+}
+
+#[test]
+fn patches_name_files_as_git_does() {
+    let names = ["with blank.yaml", "tab\t.yaml", "quote\".yaml", "sub/plain.yaml"];
+    let folder = Folder::with(&[("policy.yaml", POLICY)]);
+    names.iter().for_each(|name| folder.write(name, POD));
+    let written = Folder::with(&[]);
+    names.iter().for_each(|name| written.write(name, POD));
+    let root = folder.0.path().display().to_string();
+    for paths in [".", &root] {
+        let diff = folder.run(&format!("diff -p policy.yaml {paths}"), "");
+        assert_eq!(diff.code, Some(1), "{}", diff.stderr);
+        for mut command in [Command::new("git"), Command::new("patch")] {
+            let is_git = command.get_program() == "git";
+            command.args(if is_git { vec!["apply", "-"] } else { vec!["-p1", "--silent"] });
+            let mut child = command.current_dir(written.0.path()).stdin(Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(diff.stdout.as_bytes()).unwrap();
+            assert!(child.wait().unwrap().success(), "{}", diff.stdout);
+            for name in names {
+                assert_eq!(written.read(name), RENDERED, "{name}");
+                written.write(name, POD);
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_that_are_joined_say_what_they_said() {
+    let open = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  key: |\n    value";
+    let folder = Folder::with(&[("policy.yaml", POLICY), ("a.yaml", open), ("b.yaml", open)]);
+    let wanted = format!("{}\n---\n{open}", open.replace('|', "|-"));
+    folder.run("render -p policy.yaml a.yaml b.yaml", "").has(0, &wanted);
+}
+
+#[test]
+fn what_is_no_yaml_is_told_with_what_it_seems_to_be() {
+    let named = POD.replace("name: a #", "name: {{ .Values.name }} #");
+    let conflict = format!("<<<<<<< HEAD\n{POD}=======\n{POD}>>>>>>> other\n");
+    let folder = Folder::with(&[
+        ("policy.yaml", POLICY),
+        ("template.yaml", &named),
+        ("conflict.yaml", &conflict),
+        ("bom.yaml", "\u{feff}a: b: c\n"),
+    ]);
+    folder.run("diff -p policy.yaml template.yaml", "").has(2, "").tells("template.yaml:5:10:").tells("it looks like a Helm template");
+    folder.run("diff -p policy.yaml conflict.yaml", "").has(2, "").tells("a merge conflict is left in it");
+    folder.run("diff -p policy.yaml bom.yaml", "").has(2, "").tells("bom.yaml:1:5:");
+}
+
+#[test]
+fn lines_that_may_hold_credentials_are_not_shown() {
+    let header = "spec:\n  containers:\n  - livenessProbe: {httpGet: {port: 80, httpHeaders: [{name: Authorization, value: hunter5, x: y}]}}\n  selector: {}\n";
+    let policy = format!("{}{header}", POLICY.split("spec:").next().unwrap());
+    let folder = Folder::with(&[("policy.yaml", &policy), ("a.yaml", POD)]);
+    let ran = folder.run("diff -p policy.yaml a.yaml", "");
+    ran.has(2, "").tells("spec.containers[0].livenessProbe.httpGet.httpHeaders[0].x: unknown field");
+    assert!(!ran.stderr.contains("hunter5"), "{}", ran.stderr);
 }
 
 #[test]

@@ -119,9 +119,9 @@ fn what_is_no_resource_list_is_an_error() {
 
 #[test]
 fn second_name_is_the_command() {
-    let folder = Folder::with(&[]);
+    let folder = Folder::with(&[("input.yaml", "a: b\n")]);
     let link = folder.0.path().join("podpolicy-function");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_podpolicy"), &link).unwrap();
-    let output = std::process::Command::new(link).stdin(std::process::Stdio::null()).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("a ResourceList is wanted"), "{output:?}");
+    let output = std::process::Command::new(link).stdin(std::fs::File::open(folder.0.path().join("input.yaml")).unwrap()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stdin is no ResourceList"), "{output:?}");
 }

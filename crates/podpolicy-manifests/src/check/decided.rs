@@ -1,7 +1,7 @@
 //! What the engine has to say about policies on a pod, as findings of rules: one rule for each reason that there is on files.
 
 use podpolicy_api::FindingReason;
-use podpolicy_engine::{Creation, Field, Outcome};
+use podpolicy_engine::{Creation, Field, Finding, Outcome};
 use serde_json::Value as Json;
 
 use super::{Rule, Severity, subject::Spot};
@@ -141,17 +141,27 @@ fn rule(reason: FindingReason) -> Option<&'static Rule> {
     }
 }
 
+/// Whether a policy has a pattern for which a pod has no container: patterns are for those that there are.
+fn is_glob(finding: &Finding) -> bool {
+    finding.reason == FindingReason::ContainerNotFound && matches!(&finding.field, Field::Container(name) if name.contains(['*', '?']))
+}
+
 /// What was found for a pod.
 pub(super) fn findings<'a>(outcome: &'a Outcome, template: &'a Json) -> impl Iterator<Item = (&'static Rule, Spot)> + 'a {
     outcome.verdicts.iter().flat_map(move |verdict| {
         let id = verdict.policy.id();
-        verdict.findings.iter().filter_map(move |finding| {
-            let how = if finding.refused { " is refused" } else { "" };
+        let is_audit = verdict.policy.is_audit();
+        verdict.findings.iter().filter(|finding| !is_glob(finding)).filter_map(move |finding| {
+            let how = match (finding.refused, is_audit) {
+                (true, true) => " would be refused",
+                (true, false) => " is refused",
+                (false, _) => "",
+            };
             let message = format!("{id}{how}: {}", finding.message);
-            Some((
-                rule(finding.reason)?,
-                Spot { path: path(&finding.field, template), field: finding.field.to_string(), message, of: None },
-            ))
+            let rule = rule(finding.reason)?;
+            // It writes nothing, so nothing is wrong yet.
+            let rule = if is_audit && rule.severity > Severity::Note { &WOULD_CHANGE } else { rule };
+            Some((rule, Spot { path: path(&finding.field, template), field: finding.field.to_string(), message, of: None }))
         })
     })
 }

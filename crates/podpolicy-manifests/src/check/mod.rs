@@ -21,9 +21,11 @@ use std::collections::BTreeSet;
 use podpolicy_api::GROUP;
 use podpolicy_engine::{PolicyId, Program};
 use serde::Deserialize as _;
+use serde_json::Value as Json;
 
 use self::{
     rule::{INVALID_MANIFEST, UNREADABLE},
+    structure::at,
     subject::{Spot, Subject, Template},
 };
 use crate::{
@@ -134,11 +136,11 @@ impl Check<'_> {
             found.extend(decided::label_selects_policy(&creation, &self.program.create(&again)));
         }
         match Template::deserialize(&applied) {
-            Ok(template) => {
-                let services = self.services.selecting(&pod.namespace, &template.labels());
-                let subject = Subject { template, outcome: &outcome, services };
+            Ok(read) => {
+                let services = self.services.selecting(&pod.namespace, &read.labels());
+                let subject = Subject { template: read, outcome: &outcome, services };
                 for (rule, find) in rules::ON_PODS {
-                    found.extend(find(&subject).into_iter().map(|spot| (rule, with_origin(spot, &subject))));
+                    found.extend(find(&subject).into_iter().map(|spot| (rule, with_origin(spot, &subject, (template, &applied)))));
                 }
             }
             // What does not fit was told of the manifest.
@@ -189,9 +191,11 @@ fn of_problem(rule: &'static Rule, lines: &Lines<'_>, Problem { position, messag
     Finding { rule, place: Place::at(lines, position), object: String::new(), field: String::new(), message }
 }
 
-/// Says which policy has set what the rule does not like.
-fn with_origin(mut spot: Spot, subject: &Subject<'_>) -> Spot {
-    if let Some(policy) = spot.of.as_ref().and_then(|field| subject.set_by(field)) {
+/// Says which policy has set what the rule does not like, where it is not the same without policies.
+fn with_origin(mut spot: Spot, subject: &Subject<'_>, (before, after): (&Json, &Json)) -> Spot {
+    if at(before, &spot.path) != at(after, &spot.path)
+        && let Some(policy) = spot.of.as_ref().and_then(|field| subject.set_by(field))
+    {
         spot.message = format!("{} (set by {policy})", spot.message);
     }
     spot

@@ -105,7 +105,7 @@ fn is_variable(text: &str) -> bool {
     text.contains("${") || text.contains("{{") || text.contains("$(")
 }
 
-fn at<'a>(value: &'a Json, path: &[Step]) -> Option<&'a Json> {
+pub(super) fn at<'a>(value: &'a Json, path: &[Step]) -> Option<&'a Json> {
     path.iter().try_fold(value, |value, step| match step {
         Step::Key(key) => value.get(key),
         Step::Index(index) => value.get(index),

@@ -60,7 +60,9 @@ fn unreadable(text: &str, error: &granit_parser::ScanError) -> Problem {
     let offset = error.marker().byte_offset().unwrap_or_default();
     let line = text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or_default();
     let hint = if line.contains("{{") || text.contains("{{-") || text.contains("{{ .") {
-        "; it looks like a Helm template: render the chart first (helm template), or exclude the file"
+        value::HELM
+    } else if text.lines().any(|line| line.starts_with("<<<<<<< ")) {
+        "; a merge conflict is left in it: resolve that first"
     } else {
         ""
     };

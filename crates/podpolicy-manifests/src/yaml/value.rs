@@ -10,6 +10,9 @@ use crate::problem::Flaw;
 
 pub(super) const BEYOND_JSON: &str = "no number that JSON knows; put it in quotes";
 
+/// What to do about templates that are no manifests yet.
+pub(super) const HELM: &str = "; it looks like a Helm template: render the chart first (helm template), or exclude the file";
+
 /// How many keys are compared pair by pair.
 const FEW: usize = 12;
 
@@ -27,7 +30,9 @@ pub(super) fn check_keys(text: &str, document: &Document, mapping: NodeId) -> Re
             continue;
         }
         let Some(key) = plain_key(text, document, name) else {
-            return Err((at(name), "a key that is no scalar; a manifest has none".to_owned()));
+            let is_template = text[..at(name)].ends_with('{') && text[at(name)..].starts_with('{');
+            let hint = if is_template { HELM } else { "; a manifest has none" };
+            return Err((at(name), format!("a key that is no scalar{hint}")));
         };
         if keys.len() < FEW && keys.iter().any(|(other, _)| *other == key) {
             return Err((at(name), format!("{key} is there twice; remove one")));

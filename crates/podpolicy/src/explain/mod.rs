@@ -40,6 +40,14 @@ pub(crate) struct Arguments {
     #[arg(short, long = "policy", value_name = "POLICY", requires = "files")]
     policies: Vec<PathBuf>,
 
+    /// With --filename, namespaces in which no ClusterPodPolicy acts, comma-separated [default: those of the operator]
+    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", value_parser = words::one_namespace, requires = "files")]
+    exclude_namespaces: Option<Vec<String>>,
+
+    /// With --filename, label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
+    #[arg(long, value_delimiter = ',', value_name = "KEY", value_parser = words::one_key, requires = "files")]
+    protect_keys: Vec<String>,
+
     #[command(flatten)]
     cluster: Cluster,
 }
@@ -75,7 +83,7 @@ pub(crate) struct Described {
 
 /// Explains the pod, or the pods of the files.
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { pod, namespace, output: format, files, policies, cluster } = arguments;
+    let Arguments { pod, namespace, output: format, files, policies, exclude_namespaces, protect_keys, cluster } = arguments;
     if files.is_empty() {
         let explained = live::find(pod.as_deref().unwrap_or_default(), namespace, &cluster)?;
         return output::print(&match format {
@@ -83,7 +91,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Format::Json => format!("{:#}\n", print::json(&explained)),
         });
     }
-    let explained = files::explain::find(files, policies, namespace, pod.as_deref())?;
+    let explained =
+        files::explain::find(files, files::Options::new(policies, namespace, exclude_namespaces, protect_keys), pod.as_deref())?;
     output::print(&match format {
         Format::Text => explained.iter().map(print::text).collect::<Vec<_>>().join("\n"),
         Format::Json => format!("{:#}\n", explained.iter().map(print::json).collect::<serde_json::Value>()),

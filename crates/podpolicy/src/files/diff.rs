@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-use super::Inputs;
+use super::{Inputs, read::Loaded};
 use crate::output;
 
 /// Lines around a change that are shown.
@@ -18,14 +18,36 @@ pub(crate) struct Arguments {
     inputs: Inputs,
 }
 
+/// The name of a file in a patch, as git writes it: from the current folder on where it is below, in quotes where it has characters that would
+/// end it, and with a tab after it where it has blanks.
+fn named(side: &str, file: &Loaded) -> String {
+    let below = std::env::current_dir().ok().and_then(|folder| file.path.as_ref()?.strip_prefix(folder.canonicalize().ok()?).ok());
+    let name = below.map_or_else(|| file.name.trim_start_matches('/').to_owned(), |path| path.display().to_string());
+    let name = format!("{side}/{name}");
+    if name.contains(|character: char| character.is_control() || matches!(character, '"' | '\\')) {
+        let escaped = name.chars().map(|character| match character {
+            '\t' => "\\t".to_owned(),
+            '\n' => "\\n".to_owned(),
+            '"' | '\\' => format!("\\{character}"),
+            other if other.is_control() => format!("\\{:03o}", u32::from(other)),
+            other => other.to_string(),
+        });
+        return format!("\"{}\"", escaped.collect::<String>());
+    }
+    let end = if name.contains(' ') { "\t" } else { "" };
+    name + end
+}
+
 /// Prints the differences.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let outcome = arguments.inputs.apply(|file, rendered| {
         let hunks = rendered.diff(file.manifest.text(), CONTEXT);
-        let name = file.name.trim_start_matches("./").trim_start_matches('/');
-        if hunks.is_empty() { hunks } else { format!("--- a/{name}\n+++ b/{name}\n{hunks}") }
+        if hunks.is_empty() { hunks } else { format!("--- {}\n+++ {}\n{hunks}", named("a", &file), named("b", &file)) }
     })?;
-    output::print_all(outcome.files.iter().map(String::as_str))?;
+    // A part of the patch would look like all of it.
+    if !outcome.failed {
+        output::print_all(outcome.files.iter().map(String::as_str))?;
+    }
     Ok(match (outcome.failed, outcome.files.iter().all(String::is_empty)) {
         (true, _) => ExitCode::from(2),
         (false, true) => ExitCode::SUCCESS,

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
 use podpolicy_manifests::subjects;
 
 use super::{
@@ -13,17 +12,8 @@ use super::{
 };
 use crate::explain::{Described, Explained};
 
-/// The namespace of objects that name none, if not told otherwise.
-const DEFAULT_NAMESPACE: &str = "default";
-
 /// Finds the pods in the files, and decides on them; with a name only those of that object.
-pub(crate) fn find(files: Vec<PathBuf>, policies: Vec<PathBuf>, namespace: Option<String>, name: Option<&str>) -> Result<Vec<Explained>> {
-    let options = Options {
-        policies,
-        namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
-        exclude_namespaces: DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into(),
-        protect_keys: Vec::new(),
-    };
+pub(crate) fn find(files: Vec<PathBuf>, options: Options, name: Option<&str>) -> Result<Vec<Explained>> {
     let inputs = Inputs { options, paths: files };
     let read::Reading { files, mistakes } = read::read(&inputs.paths)?;
     mistake::none(mistakes)?;

@@ -33,7 +33,7 @@ const GENERATORS: [&str; 2] = ["configMapGenerator", "secretGenerator"];
 /// Takes kustomizations out, and what they use beside resources. A warning says what that is.
 pub(super) fn without_parts(found: &mut Vec<Found>) {
     let mut parts: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    let mut kustomizations = Vec::new();
+    let (mut kustomizations, mut setting) = (Vec::new(), Vec::new());
     for file in found.iter().filter(|file| file.path.file_name().is_some_and(|name| NAMES.iter().any(|known| name == *known))) {
         // One that cannot be read is told of like any other file.
         let Some(value) = read(&file.canonical) else { continue };
@@ -42,6 +42,9 @@ pub(super) fn without_parts(found: &mut Vec<Found>) {
             if let Ok(part) = fs::canonicalize(folder.join(name)) {
                 parts.entry(part).or_insert(kustomizations.len());
             }
+        }
+        if SETS.iter().any(|field| !value[*field].is_null()) {
+            setting.push(file.path.display().to_string());
         }
         kustomizations.push((file.canonical.clone(), file.path.display().to_string(), BTreeSet::new()));
     }
@@ -61,7 +64,22 @@ pub(super) fn without_parts(found: &mut Vec<Found>) {
             "{name}: what it uses as patches or data is passed over ({passed_over}); to see the whole, render what kustomize builds"
         ));
     }
+    if !setting.is_empty() {
+        let more = setting.len().saturating_sub(MOST_NAMED);
+        let named = setting.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        output::warn(&format!(
+            "namespaces, labels and annotations that kustomizations set are not in the files, so that other policies may apply ({named}{more}); \
+             to see the whole, use what kustomize builds (kustomize build .. | podpolicy check -)"
+        ));
+    }
 }
+
+/// What kustomizations set in all of their resources, and files are not looked at with.
+const SETS: [&str; 4] = ["namespace", "labels", "commonLabels", "commonAnnotations"];
+
+/// How many files a warning names.
+const MOST_NAMED: usize = 3;
 
 fn read(path: &Path) -> Option<Value> {
     let manifest = Manifest::parse(fs::read_to_string(path).ok()?).ok()?;

@@ -1,8 +1,10 @@
 //! A mistake in a file, as it is told: file, line, column, what is wrong, and the line itself.
 
-use std::fmt;
+use std::{fmt, io};
 
 use podpolicy_manifests::Position;
+
+use crate::output;
 
 /// A mistake in a file.
 #[derive(Debug)]
@@ -19,17 +21,35 @@ impl Mistake {
         Self { file: file.to_owned(), position: None, message: message.into(), line: None }
     }
 
+    /// A file that cannot be read.
+    pub(crate) fn unread(file: &str, error: &io::Error) -> Self {
+        Self::of_file(file, format!("cannot be read: {}", output::cause(error)))
+    }
+
     /// A mistake at a place.
     pub(crate) fn at(file: &str, position: Position, message: impl Into<String>) -> Self {
         Self { file: file.to_owned(), position: Some(position), message: message.into(), line: None }
     }
 
-    /// The same mistake, with the line that it is in. Only for files that hold no credentials: policies do not.
+    /// The same mistake, with the line that it is in, unless that may hold credentials.
     #[must_use]
     pub(crate) fn with_line(mut self, text: &str) -> Self {
-        self.line = self.position.and_then(|position| text.lines().nth(position.line - 1)).map(str::to_owned);
+        let line = self
+            .position
+            .and_then(|position| text.lines().nth(position.line - 1))
+            .map(|line| line.trim_start_matches('\u{feff}'))
+            .filter(|line| !may_hold_credentials(line));
+        self.line = line.map(str::to_owned);
         self
     }
+}
+
+/// The longest line that is shown, in bytes.
+const LONGEST: usize = 400;
+
+/// Whether a line is a whole object, or has the value of an environment variable or a header.
+pub(crate) fn may_hold_credentials(line: &str) -> bool {
+    line.len() > LONGEST || line.contains("value:") || line.contains("\"value\"")
 }
 
 /// All mistakes of some files.

@@ -50,7 +50,7 @@ pub(crate) struct Options {
     policies: Vec<PathBuf>,
 
     /// The namespace of objects that name none
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default", value_parser = words::namespace)]
+    #[arg(short, long, value_name = "NAMESPACE", default_value = DEFAULT_NAMESPACE, value_parser = words::namespace)]
     namespace: String,
 
     /// Namespaces in which no ClusterPodPolicy acts, comma-separated
@@ -123,7 +123,22 @@ impl Inputs {
     }
 }
 
+/// The namespace of objects that name none, if not told otherwise.
+const DEFAULT_NAMESPACE: &str = "default";
+
 impl Options {
+    /// What was given, and the defaults for what was not.
+    pub(crate) fn new(
+        policies: Vec<PathBuf>,
+        namespace: Option<String>,
+        exclude_namespaces: Option<Vec<String>>,
+        protect_keys: Vec<String>,
+    ) -> Self {
+        let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let exclude_namespaces = exclude_namespaces.unwrap_or_else(|| DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into());
+        Self { policies, namespace, exclude_namespaces, protect_keys }
+    }
+
     /// The program that the policies make, with what is known of namespaces. What there is to say of them goes to stderr.
     fn program(&self, policies: PolicyFiles, mut facts: Facts) -> Result<Program> {
         anyhow::ensure!(!policies.policies.is_empty(), "there is no PodPolicy and no ClusterPodPolicy; name files with policies by -p");

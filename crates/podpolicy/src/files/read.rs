@@ -5,9 +5,10 @@ use std::{
     fs::File,
     io::{self, Read},
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use podpolicy_manifests::{Manifest, Position};
 
 use super::{
@@ -19,6 +20,9 @@ use crate::output;
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 256 * 1024 * 1024;
+
+/// How messages name what comes by stdin.
+const STDIN: &str = "stdin";
 
 /// How many files a message names.
 const MOST_NAMED: usize = 5;
@@ -41,19 +45,22 @@ pub(super) struct Reading {
 
 /// Reads files and folders, `-` for stdin. A file that is named twice is read once.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
+    let mut reading = Reading { files: Vec::new(), mistakes: Vec::new() };
     let mut sources = Vec::new();
     let mut seen = HashSet::new();
     for path in paths {
         if path.as_os_str() == "-" {
             sources.push(None);
         } else {
-            sources.extend(walk::files(path)?.into_iter().filter(|file| seen.insert(file.canonical.clone())).map(Some));
+            match walk::files(path) {
+                Ok(files) => sources.extend(files.into_iter().filter(|file| seen.insert(file.canonical.clone())).map(Some)),
+                Err(mistake) => reading.mistakes.push(mistake),
+            }
         }
     }
-    let mut reading = Reading { files: Vec::new(), mistakes: Vec::new() };
     let mut others = Vec::new();
     for read in in_parallel("reading", sources, |source| source.map_or_else(load_stdin, load)) {
-        match read? {
+        match read {
             Load::Manifest(file) => reading.files.push(file),
             Load::Other(name) => others.push(name),
             Load::Mistake(mistake) => reading.mistakes.push(mistake),
@@ -81,18 +88,30 @@ enum Load {
     Unreadable(Mistake),
 }
 
-fn load_stdin() -> Result<Load> {
-    Ok(parsed("stdin".to_owned(), None, bounded(io::stdin(), 0).context("cannot read stdin")?, false))
+fn load_stdin() -> Load {
+    static IS_READ: AtomicBool = AtomicBool::new(false);
+    if IS_READ.swap(true, Ordering::Relaxed) {
+        return Load::Mistake(Mistake::of_file(STDIN, "- is given twice, and stdin can be read once"));
+    }
+    match bounded(io::stdin(), 0) {
+        Ok(bytes) if bytes.trim_ascii().is_empty() => {
+            Load::Mistake(Mistake::of_file(STDIN, "nothing came; did the command before the pipe fail?"))
+        }
+        Ok(bytes) => parsed(STDIN.to_owned(), None, bytes, false),
+        Err(error) => Load::Mistake(Mistake::unread(STDIN, &error)),
+    }
 }
 
-fn load(Found { path, canonical, in_folder }: Found) -> Result<Load> {
-    let name = path.display().to_string();
+fn load(Found { path, canonical, in_folder }: Found) -> Load {
+    let name = walk::name(&path);
     let read = |file: File| {
         let expected = file.metadata()?.len();
         bounded(file, expected)
     };
-    let bytes = File::open(&path).and_then(read).with_context(|| format!("cannot read {name}"))?;
-    Ok(parsed(name, Some(canonical), bytes, in_folder))
+    match File::open(&path).and_then(read) {
+        Ok(bytes) => parsed(name, Some(canonical), bytes, in_folder),
+        Err(error) => Load::Mistake(Mistake::unread(&name, &error)),
+    }
 }
 
 /// What lies in a folder need not be a manifest; what was named is meant to be one.

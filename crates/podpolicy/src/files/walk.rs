@@ -1,15 +1,14 @@
 //! The files that paths stand for. Symbolic links in folders are not followed, so that nothing outside of them is read.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context as _, Result, bail};
 use ignore::WalkBuilder;
 
-use super::kustomize;
+use super::{kustomize, mistake::Mistake};
 use crate::output;
 
 /// How the names of files in a folder end that are read.
@@ -29,19 +28,27 @@ pub(super) struct Found {
     pub(super) in_folder: bool,
 }
 
+/// How messages name a file.
+pub(super) fn name(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
+}
+
 /// The files, in the order of the paths and by name in each folder. What is no manifest by its place, in a Helm chart or as a part of a
 /// kustomization, is passed over, and a warning says so.
-pub(super) fn files(path: &Path) -> Result<Vec<Found>> {
-    let cannot_read = || format!("cannot read {}", path.display());
-    let root = fs::canonicalize(path).with_context(cannot_read)?;
-    if !fs::metadata(path).with_context(cannot_read)?.is_dir() {
+pub(super) fn files(path: &Path) -> Result<Vec<Found>, Mistake> {
+    let unread = |error: &io::Error| Mistake::unread(&name(path), error);
+    let root = fs::canonicalize(path).map_err(|error| unread(&error))?;
+    if !fs::metadata(path).map_err(|error| unread(&error))?.is_dir() {
         return Ok(vec![Found { path: path.to_owned(), canonical: root, in_folder: false }]);
     }
     if path.join(CHART).is_file() {
-        bail!(
-            "{0} is a Helm chart, whose templates are no manifests yet: render it first (helm template {0} | podpolicy .. -)",
-            path.display()
-        );
+        return Err(Mistake::of_file(
+            &name(path),
+            format!(
+                "a Helm chart, whose templates are no manifests yet: render it first (helm template {} | podpolicy render -)",
+                path.display()
+            ),
+        ));
     }
     let charts = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&charts);
@@ -59,7 +66,7 @@ pub(super) fn files(path: &Path) -> Result<Vec<Found>> {
         })
         .build();
     for entry in walk {
-        let entry = entry.with_context(cannot_read)?;
+        let entry = entry.map_err(|error| Mistake::of_file(&name(path), format!("cannot be read: {}", output::cause(&error))))?;
         let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
         if is_file && entry.path().extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known)) {
             let canonical = entry.path().strip_prefix(path).map_or_else(|_| entry.path().to_owned(), |inner| root.join(inner));
@@ -67,7 +74,7 @@ pub(super) fn files(path: &Path) -> Result<Vec<Found>> {
         }
     }
     for chart in charts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        output::warn(&format!("{chart} is a Helm chart and is passed over; render it first (helm template {chart} | podpolicy .. -)"));
+        output::warn(&format!("{chart} is a Helm chart and is passed over; render it first (helm template {chart} | podpolicy render -)"));
     }
     kustomize::without_parts(&mut found);
     Ok(found)

@@ -31,8 +31,8 @@ pub(crate) struct Arguments {
     /// Rules to switch off, comma-separated; can be repeated
     ///
     /// For one object, its annotation podpolicy.dev/check-ignore does the same.
-    #[arg(long, value_delimiter = ',', value_name = "RULE")]
-    disable: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "RULE", value_parser = rules::ById, hide_possible_values = true)]
+    disable: Vec<&'static Rule>,
 
     /// The least severe findings that make the command exit with 1
     #[arg(long, value_enum, default_value_t, value_name = "SEVERITY")]
@@ -43,8 +43,8 @@ pub(crate) struct Arguments {
     list: bool,
 
     /// Explain a rule instead: what it finds, why it matters, what to do
-    #[arg(long, exclusive = true, value_name = "RULE")]
-    explain: Option<String>,
+    #[arg(long, exclusive = true, value_name = "RULE", value_parser = rules::ById, hide_possible_values = true)]
+    explain: Option<&'static Rule>,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -75,8 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.list {
         return output::print(&rules::list()).map(|()| ExitCode::SUCCESS);
     }
-    if let Some(id) = &arguments.explain {
-        return output::print(&rules::explanation(rules::find(id)?)).map(|()| ExitCode::SUCCESS);
+    if let Some(rule) = arguments.explain {
+        return output::print(&rules::explanation(rule)).map(|()| ExitCode::SUCCESS);
     }
     let report = report(&arguments.inputs, &disabled(&arguments.disable)?)?;
     output::print(&match arguments.output {
@@ -106,10 +106,9 @@ impl Threshold {
     }
 }
 
-fn disabled(ids: &[String]) -> Result<BTreeSet<&'static str>> {
+fn disabled(rules: &[&'static Rule]) -> Result<BTreeSet<&'static str>> {
     let mut disabled = BTreeSet::new();
-    for id in ids {
-        let rule = rules::find(id.trim())?;
+    for rule in rules {
         if rule.is_mandatory() {
             bail!(
                 "--disable {}: this rule cannot be switched off, because nothing else can be relied on where it finds something",

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use podpolicy_manifests::{Finding, Lines, Place, Position, Rule, Severity};
 
-use crate::files::mistake::Mistake;
-
-/// The longest line that is shown, in bytes.
-const LONGEST: usize = 400;
+use crate::files::mistake::{Mistake, may_hold_credentials};
 
 /// All that was found.
 #[derive(Debug, Default)]
@@ -85,11 +82,6 @@ impl Report {
         let [errors, warnings, notes] = Severity::ALL.map(|severity| number(self.count(severity), &severity.to_string()));
         format!("{errors}, {warnings} and {notes} in {}", number(self.files.len(), "file"))
     }
-}
-
-/// Whether a line is a whole object, or has the value of an environment variable.
-fn may_hold_credentials(line: &str) -> bool {
-    line.len() > LONGEST || line.contains("value:") || line.contains("\"value\"")
 }
 
 impl Told {

@@ -1,13 +1,31 @@
 //! The rules as a person looks them up.
 
-use anyhow::{Result, anyhow};
+use std::ffi::OsStr;
+
+use clap::{
+    Arg, Command, Error,
+    builder::{PossibleValue, StringValueParser, TypedValueParser},
+    error::ErrorKind,
+};
 use podpolicy_manifests::Rule;
 
 use crate::output::Table;
 
-/// The rule of that id, as the command line names it.
-pub(super) fn find(id: &str) -> Result<&'static Rule> {
-    Rule::find(id).map_err(|unknown| anyhow!("{unknown}"))
+/// Takes the id of a rule on the command line for the rule. Shells complete it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ById;
+
+impl TypedValueParser for ById {
+    type Value = &'static Rule;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<Self::Value, Error> {
+        let text = StringValueParser::new().parse_ref(command, argument, value)?;
+        Rule::find(text.trim()).map_err(|unknown| Error::raw(ErrorKind::InvalidValue, format!("{unknown}\n")))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Rule::all().map(|rule| PossibleValue::new(rule.id))))
+    }
 }
 
 /// All rules.
