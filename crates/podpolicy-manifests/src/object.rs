@@ -24,16 +24,21 @@ pub struct Object<'a> {
 /// The objects of a document: the document itself, or the items of a List or ResourceList.
 pub fn objects(document: &Json) -> Vec<Object<'_>> {
     let mut found = Vec::new();
-    collect(document, &mut Vec::new(), &mut found);
+    collect(document, ("", ""), &mut Vec::new(), &mut found);
     found
 }
 
-fn collect<'a>(value: &'a Json, path: &mut Vec<Step>, found: &mut Vec<Object<'a>>) {
-    let Some(kind) = value["kind"].as_str() else { return };
+/// `inherited` are the apiVersion and kind of what says none itself: in lists of one kind, as the API server sends them, items do not.
+fn collect<'a>(value: &'a Json, inherited: (&'a str, &'a str), path: &mut Vec<Step>, found: &mut Vec<Object<'a>>) {
+    let kind = value["kind"].as_str().unwrap_or(inherited.1);
+    let api_version = value["apiVersion"].as_str().unwrap_or(inherited.0);
+    if kind.is_empty() {
+        return;
+    }
     if let Some(items) = value["items"].as_array().filter(|_| kind.ends_with("List")) {
         for (index, item) in items.iter().enumerate() {
             path.extend([Step::Key("items".to_owned()), Step::Index(index)]);
-            collect(item, path, found);
+            collect(item, (api_version, kind.strip_suffix("List").unwrap_or_default()), path, found);
             path.truncate(path.len() - 2);
         }
         return;
@@ -42,7 +47,7 @@ fn collect<'a>(value: &'a Json, path: &mut Vec<Step>, found: &mut Vec<Object<'a>
     found.push(Object {
         path: path.clone(),
         kind,
-        api_version: value["apiVersion"].as_str().unwrap_or_default(),
+        api_version,
         namespace: metadata["namespace"].as_str().filter(|namespace| !namespace.is_empty()),
         name: metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or_default(),
         value,

@@ -71,7 +71,7 @@ fn edit_document(
     notes: &mut Vec<Note>,
 ) -> Result<Vec<Splice>, Flaw> {
     let old = relevant(manifest, document, Part::Pods)?;
-    let mut new = None;
+    let (mut new, mut titles) = (None, Vec::new());
     for object in objects(&old) {
         let Some(place) = object.template() else { continue };
         let Described { path, pod, title, .. } = pods::describe(manifest, document, &object, place, namespace)?;
@@ -84,6 +84,7 @@ fn edit_document(
             continue;
         }
         let new = new.get_or_insert_with(|| old.clone());
+        titles.push(title.clone());
         let changed = path.iter().fold(new, |value, step| match step {
             Step::Key(key) => &mut value[key.as_str()],
             Step::Index(index) => &mut value[*index],
@@ -97,7 +98,10 @@ fn edit_document(
         }
     }
     match new {
-        Some(new) if new != old => edit::edit(manifest, document, &old, &new),
+        Some(new) if new != old => edit::edit(manifest, document, &old, &new).map_err(|Flaw { offset, message }| match titles.as_slice() {
+            [title] => Flaw::at(offset, format!("{title}: {message}")),
+            _ => Flaw { offset, message },
+        }),
         Some(_) | None => Ok(Vec::new()),
     }
 }

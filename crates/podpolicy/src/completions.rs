@@ -29,7 +29,9 @@ pub(crate) fn print_manual(command: &Command) -> Result<()> {
     man.render(&mut page).context("the manual page cannot be made")?;
     for command in command.get_subcommands() {
         page.extend(format!(".SH \"PODPOLICY {}\"\n", command.get_name().to_uppercase()).into_bytes());
-        let man = Man::new(command.clone());
+        let name = format!("podpolicy {}", command.get_name());
+        let man = Man::new(command.clone().bin_name(name));
+        man.render_synopsis_section(&mut page).context("the manual page cannot be made")?;
         man.render_description_section(&mut page).context("the manual page cannot be made")?;
         man.render_options_section(&mut page).context("the manual page cannot be made")?;
     }

@@ -18,7 +18,7 @@ use crate::{cluster::Cluster, files, output, words};
 /// What of the command line it reads.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// The pod's name; with --filename that of an object in the files, such as web or Deployment/web
+    /// The pod's name; with --filename that of an object in the files, such as web, shop/web or Deployment/web
     #[arg(value_name = "POD", required_unless_present = "files")]
     pod: Option<String>,
 

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::explain::{Described, Explained};
 
+/// How many pods a message names.
+const MOST_NAMED: usize = 10;
+
 /// Finds the pods in the files, and decides on them; with a name only those of that object.
 pub(crate) fn find(files: Vec<PathBuf>, options: Options, name: Option<&str>) -> Result<Vec<Explained>> {
     let inputs = Inputs { options, paths: files };
@@ -23,7 +26,8 @@ pub(crate) fn find(files: Vec<PathBuf>, options: Options, name: Option<&str>) ->
         let found = subjects(&file.manifest, &inputs.options.namespace);
         for subject in found.map_err(|problem| Mistake::at(&file.name, problem.position, problem.message))? {
             let title = format!("{}/{}", subject.kind, subject.pod.name);
-            if name.is_some_and(|name| name != subject.pod.name && !name.eq_ignore_ascii_case(&title)) {
+            let in_namespace = format!("{}/{}", subject.pod.namespace, subject.pod.name);
+            if name.is_some_and(|name| name != subject.pod.name && name != in_namespace && !name.eq_ignore_ascii_case(&title)) {
                 passed_over.push(title);
                 continue;
             }
@@ -34,7 +38,12 @@ pub(crate) fn find(files: Vec<PathBuf>, options: Options, name: Option<&str>) ->
         }
     }
     match (name, passed_over.is_empty()) {
-        (Some(name), false) => ensure!(!explained.is_empty(), "the files have no {name}; they have {}", passed_over.join(", ")),
+        (Some(name), false) => {
+            let more = passed_over.len().saturating_sub(MOST_NAMED);
+            passed_over.truncate(MOST_NAMED);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            ensure!(!explained.is_empty(), "the files have no {name}; they have {}{more}", passed_over.join(", "));
+        }
         _ => ensure!(!explained.is_empty(), "the files have no pod and nothing with a pod template"),
     }
     Ok(explained)

@@ -2,6 +2,8 @@
 //! read from the definition; nothing is written here a second time, but for the grammar of names, which definitions do not say.
 
 mod alike;
+#[cfg(test)]
+mod derived;
 mod name;
 mod rules;
 mod stored;
@@ -10,16 +12,19 @@ mod wrong;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
-use podpolicy_api::{GROUP, custom_resource_definitions};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
+use podpolicy_api::GROUP;
 use serde_json::Value;
 
 use self::structure::Walk;
 pub(crate) use self::wrong::Wrong;
 
 /// The schemas of whole objects, by version and by kind.
-static KINDS: LazyLock<BTreeMap<String, BTreeMap<String, JSONSchemaProps>>> =
-    LazyLock::new(|| custom_resource_definitions().into_iter().map(|kind| (kind.spec.names.kind.clone(), versions(kind))).collect());
+type Kinds = BTreeMap<String, BTreeMap<String, JSONSchemaProps>>;
+
+/// Read from a file that a test keeps as it should be: deriving them takes longer than all else that happens to a small file.
+static KINDS: LazyLock<Kinds> = LazyLock::new(|| serde_json::from_str(DERIVED).expect("a test reads the same file"));
+const DERIVED: &str = include_str!("derived.json");
 
 /// Checks a policy, and returns it as the API server would store it: without nulls, and with defaults. Otherwise all its mistakes.
 pub(crate) fn check(kind: &str, api_version: &str, policy: &Value) -> Result<Value, Vec<Wrong>> {
@@ -43,41 +48,10 @@ fn schema(kind: &str, api_version: &str) -> Result<&'static JSONSchemaProps, Wro
     })
 }
 
-fn versions(kind: CustomResourceDefinition) -> BTreeMap<String, JSONSchemaProps> {
-    let schemas = kind.spec.versions.into_iter().filter_map(|version| Some((version.name, version.schema?.open_api_v3_schema?)));
-    schemas.map(|(version, schema)| (version, whole(schema))).collect()
-}
-
-/// Adds what every object has and definitions leave out. The status is the operator's: the API server ignores that of files.
-fn whole(mut schema: JSONSchemaProps) -> JSONSchemaProps {
-    let metadata = metadata(&schema);
-    let properties = schema.properties.get_or_insert_default();
-    for (name, property) in [("apiVersion", text()), ("kind", text()), ("metadata", metadata), ("status", JSONSchemaProps::default())] {
-        properties.insert(name.to_owned(), property);
-    }
-    schema
-}
-
-/// A policy's own labels and annotations have the grammar of those that it sets; only their number is free.
-fn metadata(schema: &JSONSchemaProps) -> JSONSchemaProps {
-    let spec = schema.properties.as_ref().and_then(|properties| properties.get("spec")?.properties.as_ref());
-    let of_spec = ["labels", "annotations"].into_iter().filter_map(|name| Some((name, spec?.get(name)?.clone())));
-    let of_spec = of_spec.map(|(name, schema)| (name, JSONSchemaProps { max_properties: None, ..schema }));
-    let properties = of_spec.chain([("name", text()), ("namespace", text())]).map(|(name, schema)| (name.to_owned(), schema));
-    JSONSchemaProps {
-        type_: Some("object".to_owned()),
-        properties: Some(properties.collect()),
-        x_kubernetes_preserve_unknown_fields: Some(true),
-        ..JSONSchemaProps::default()
-    }
-}
-
-fn text() -> JSONSchemaProps {
-    JSONSchemaProps { type_: Some("string".to_owned()), ..JSONSchemaProps::default() }
-}
-
 #[cfg(test)]
 mod tests {
+    use podpolicy_api::custom_resource_definitions;
+
     use super::*;
 
     /// What `structure.rs`, `stored.rs` and `rules.rs` look at, and what says nothing about values here.
