@@ -51,13 +51,14 @@ impl fmt::Display for Table {
     }
 }
 
-/// What an error of the system says, without its number.
+/// What an error says, without the numbers of the system's.
 pub(crate) fn cause(error: &dyn fmt::Display) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error ") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
+    let mut text = error.to_string();
+    while let Some(start) = text.find(" (os error ") {
+        let end = text[start..].find(')').map_or(text.len(), |end| start + end + 1);
+        text.replace_range(start..end, "");
     }
+    text
 }
 
 /// Tells of a mistake.
