@@ -19,7 +19,9 @@ pub(crate) fn read<T: DeserializeOwned>(value: &Json, mut unknown: impl FnMut(Ve
     let mut track = serde_path_to_error::Track::new();
     let with_path = serde_path_to_error::Deserializer::new(value, &mut track);
     let mut ignored = |path: serde_ignored::Path<'_>| unknown(ignored_steps(&path));
-    match T::deserialize(serde_ignored::Deserializer::new(with_path, &mut ignored)) {
+    let told = serde_ignored::Deserializer::new(with_path, &mut ignored);
+    // The types of Kubernetes are many, and compiled once for all that is wrapped here.
+    match erased_serde::deserialize(&mut <dyn erased_serde::Deserializer<'_>>::erase(told)) {
         Ok(read) => Ok(read),
         Err(error) => {
             let path = track.path().iter().filter_map(step).collect();
