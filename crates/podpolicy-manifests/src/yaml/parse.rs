@@ -19,6 +19,9 @@ const MOST_EXPANDED: usize = 100_000;
 /// The deepest nesting once aliases stand for what they show.
 const DEEPEST_EXPANDED: usize = 256;
 
+/// How many nodes a short document has.
+const SHORT: usize = 64;
+
 /// Reads all documents of a text.
 pub(super) fn parse(text: &str) -> Result<Vec<Document>, Problem> {
     if text.len() > LARGEST {
@@ -30,12 +33,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document>, Problem> {
     }
     let options = granit_parser::options! { emit_anchor_events: true, emit_comments: false, flow_nesting_limit: DEEPEST, block_nesting_limit: DEEPEST };
     let mut documents = Vec::new();
-    let mut builder = Builder::of(text);
+    // Documents of one file are often alike.
+    let room = |documents: &[Document]| documents.last().map_or(SHORT, Document::len);
+    let mut builder = Builder::of(text, 0);
     for next in Parser::new_from_str_with_options(text, options) {
         let (event, span) = next.map_err(|error| unreadable(text, &error))?;
         match event {
-            Event::DocumentStart(..) => builder = Builder::of(text),
-            Event::DocumentEnd => documents.extend(std::mem::replace(&mut builder, Builder::of(text)).tree.grown()),
+            Event::DocumentStart(..) => builder = Builder::of(text, room(&documents)),
+            Event::DocumentEnd => documents.extend(std::mem::replace(&mut builder, Builder::of(text, 0)).tree.grown()),
             Event::Scalar(content, style, anchor, tag) => builder.scalar(&content, style, anchor, tag.as_deref(), &span),
             Event::SequenceStart(style, anchor, _) => {
                 let id = builder.tree.add_sequence(style == StructureStyle::Flow, bytes(&span));
@@ -110,9 +115,9 @@ struct Anchored {
 }
 
 impl<'a> Builder<'a> {
-    fn of(text: &'a str) -> Self {
+    fn of(text: &'a str, room: usize) -> Self {
         let ends_open = text.rsplit('\n').next().is_some_and(|last| !last.trim_start_matches(' ').is_empty());
-        Self { text, ends_open, tree: Document::empty(), open: Vec::new(), anchors: HashMap::new(), last: None, expanded: 0 }
+        Self { text, ends_open, tree: Document::empty(room), open: Vec::new(), anchors: HashMap::new(), last: None, expanded: 0 }
     }
 
     fn scalar(&mut self, content: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>, span: &Span) {

@@ -180,8 +180,9 @@ impl Node {
 
 /// How a document grows, node by node, the root first.
 impl Document {
-    pub(super) fn empty() -> Self {
-        Self { nodes: Vec::new(), texts: Vec::new(), has_references: false, flaw: None }
+    /// About as many nodes are expected as there is room for.
+    pub(super) fn empty(room: usize) -> Self {
+        Self { nodes: Vec::with_capacity(room), texts: Vec::new(), has_references: false, flaw: None }
     }
 
     /// Adds a node that is in nothing yet.
