@@ -21,6 +21,22 @@ fn every_pod_is_replaced_once_the_smallest_workload_first() {
 }
 
 #[test]
+fn progress_is_told_of_all_and_of_the_workload_whose_turn_it_is() {
+    let mut cluster = Cluster::new(&[("big", 4), ("small", 2)], 1);
+    while cluster.evicted().len() < 3 {
+        cluster.run_for(1);
+    }
+    // Its pod is there again, and is watched.
+    cluster.run_for(10);
+    let status = cluster.status();
+    assert_eq!((status.updated, status.total, status.workload.as_deref()), (3, 6, Some("Deployment/big")));
+    assert_eq!((status.workload_updated, status.workload_total), (Some(1), Some(4)));
+    cluster.run();
+    let status = cluster.status();
+    assert_eq!((status.workload.as_deref(), status.workload_updated, status.workload_total), (None, None, None));
+}
+
+#[test]
 fn canary_goes_alone_and_only_then_as_many_as_may_be_unavailable() {
     let mut cluster = Cluster::new(&[("web", 6)], 3);
     cluster.run();

@@ -11,7 +11,12 @@ impl Editor<'_> {
         let node = self.document.node(id);
         let Some(&(last, value)) = entries.last() else {
             let written: Vec<_> = added.iter().map(|(key, value)| self.layout.flow_entry(key, value)).collect();
-            self.splices.push(Splice { range: node.start() + 1..node.end() - 1, text: written.join(self.layout.comma()) });
+            let text = written.join(self.layout.comma());
+            let inside = node.start() + 1..node.end() - 1;
+            // Comments stay.
+            let is_empty = self.document.entries(id).next().is_none();
+            let range = if is_empty && self.text[inside.clone()].contains('#') { inside.end..inside.end } else { inside };
+            self.splices.push(Splice { range, text });
             return;
         };
         let last = self.document.node(last);
