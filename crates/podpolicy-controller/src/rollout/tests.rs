@@ -46,11 +46,12 @@ fn canary_goes_alone_and_only_then_as_many_as_may_be_unavailable() {
 
 #[test]
 fn pod_that_fails_stops_the_rollout_until_the_policy_or_the_template_changes() {
-    for fate in [Fate::Restarts, Fate::NeverReady] {
+    for (fate, words) in [(Fate::Restarts, "was started again once"), (Fate::NeverReady, "was not ready within")] {
         let mut cluster = Cluster::new(&[("web", 6)], 3);
         cluster.fate = fate;
         cluster.run();
-        assert!(matches!(cluster.stand(), Stand::Failed(message) if message.contains("Deployment/web")), "{:?}", cluster.stand());
+        let told = |message: &str| message.contains("Deployment/web") && message.contains(words);
+        assert!(matches!(cluster.stand(), Stand::Failed(message) if told(&message)), "{:?}", cluster.stand());
         assert_eq!(cluster.evicted(), ["web-0"]);
         cluster.crash();
         cluster.run();
@@ -98,6 +99,54 @@ fn workload_that_is_ready_since_a_moment_ago_is_waited_for_and_not_said_to_be_br
         assert!(!matches!(cluster.stand(), Stand::Blocked(_)), "{:?}", cluster.stand());
     }
     assert_eq!(cluster.evicted(), ["new-0", "new-1"]);
+}
+
+#[test]
+fn no_more_pods_are_down_than_the_operator_allows_in_all() {
+    let mut cluster = Cluster::new(&[("web", 6)], 6);
+    cluster.budget = 2;
+    cluster.run();
+    assert_eq!((cluster.status().phase, cluster.most_down("web")), (RolloutPhase::Complete, 2));
+}
+
+#[test]
+fn restarts_of_before_the_rollout_are_not_its_own() {
+    let mut cluster = Cluster::new(&[("web", 3)], 1);
+    while cluster.evicted().len() < 2 {
+        cluster.run_for(1);
+    }
+    cluster.run_for(10);
+    cluster.restarts("web-3");
+    cluster.change_policy_keeping_settings();
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+}
+
+#[test]
+fn workload_that_rolls_by_itself_is_waited_for() {
+    let mut cluster = Cluster::new(&[("web", 3)], 1);
+    cluster.rolls("web");
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+    assert_eq!(cluster.evicted(), [""; 0], "the pods that come have the settings anyway");
+}
+
+#[test]
+fn broken_pods_go_first_and_the_next_when_one_works() {
+    let mut cluster = Cluster::new(&[("small", 2), ("web", 4)], 3);
+    cluster.run();
+    let before = cluster.evicted().len();
+    cluster.breaks("web-5");
+    cluster.breaks("web-6");
+    cluster.change_policy();
+    let mut most = 0;
+    while cluster.evicted().len() < before + 2 {
+        most = most.max(cluster.coming("web"));
+        cluster.run_for(1);
+    }
+    assert_eq!((&cluster.evicted()[before..], most), (&["web-5", "web-6"][..], 1));
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
 }
 
 #[test]
@@ -161,6 +210,29 @@ fn restart_stamps_each_workload_once() {
     cluster.run();
     assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
     assert_eq!(cluster.restarted(), ["b", "a"]);
+    assert_eq!((cluster.most_workloads_down(), cluster.attempts), (1, 2));
+}
+
+#[test]
+fn restart_is_asked_for_once_while_the_watches_are_behind() {
+    for before in 0..5 {
+        let mut cluster = Cluster::new(&[("web", 3)], 1);
+        cluster.policy.strategy = podpolicy_api::Strategy::Restart;
+        cluster.run_for(before);
+        cluster.lag();
+        cluster.run();
+        assert_eq!((cluster.status().phase, cluster.attempts), (RolloutPhase::Complete, 1), "{before}");
+    }
+}
+
+#[test]
+fn restart_that_changes_nothing_is_said_and_not_repeated() {
+    let mut cluster = Cluster::new(&[("web", 3)], 1);
+    cluster.policy.strategy = podpolicy_api::Strategy::Restart;
+    cluster.fate = Fate::Bare;
+    cluster.run();
+    assert!(matches!(cluster.stand(), Stand::Blocked(message) if message.contains("was restarted for this spec")), "{:?}", cluster.stand());
+    assert_eq!(cluster.attempts, 1);
 }
 
 #[test]
@@ -216,6 +288,24 @@ fn failed_pods_are_taken_back_one_at_a_time_and_then_those_that_work() {
     assert_eq!(cluster.evicted()[4..], ["web-7", "web-8", "web-9", "web-6"], "the one that works goes last");
     assert!(matches!(cluster.stand(), Stand::Failed(_)), "{:?}", cluster.stand());
     assert_eq!(cluster.down("web"), 0);
+}
+
+#[test]
+fn working_pods_are_not_taken_back_while_others_are_down() {
+    let mut cluster = Cluster::new(&[("web", 6)], 1);
+    cluster.policy.on_failure = podpolicy_api::FailureAction::Revert;
+    // The first one works, the second does not.
+    cluster.run_for(30);
+    cluster.fate = Fate::NeverReady;
+    cluster.run_until(|stand| matches!(stand, Stand::Reverting(_)));
+    // One that has nothing of the policy's.
+    cluster.breaks("web-5");
+    cluster.run();
+    assert_eq!(cluster.evicted(), ["web-0", "web-1", "web-7"], "what fails goes, and nothing that works");
+    cluster.heals("web-5");
+    cluster.run();
+    assert_eq!(cluster.evicted()[3..], ["web-6"]);
+    assert!(matches!(cluster.stand(), Stand::Failed(_)), "{:?}", cluster.stand());
 }
 
 proptest! {

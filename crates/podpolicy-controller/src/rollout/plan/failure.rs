@@ -69,7 +69,7 @@ impl<'a> Planner<'a> {
             let message = blocked.message.clone();
             return (if blocked.is_forbidden { Stand::Forbidden(message) } else { reverting(message) }, None);
         }
-        let is_awaited = self.missing(workload) > 0 || workload.pods.iter().any(|pod| self.is_coming_back(scene, pod));
+        let is_awaited = self.missing(workload) > 0 || workload.pods.iter().any(|pod| self.is_coming_back(scene, failure, pod));
         let has_room = self.unavailable(scene.policy, workload) < scene.policy.max_unavailable(workload.replicas);
         let next = given.iter().min_by_key(|pod| (!is_broken_by(scene.index, pod), workload.turn(pod)));
         let next = next.filter(|pod| has_room || !self.is_available(scene.policy, pod));
@@ -83,11 +83,11 @@ impl<'a> Planner<'a> {
         (reverting(what), step)
     }
 
-    /// Whether the pod has come without the policy's settings, and is not ready yet.
-    pub(super) fn is_coming_back(&mut self, scene: Scene<'a>, pod: &PodView) -> bool {
+    /// Whether the pod has come without the policy's settings because of the failure, and is not ready yet.
+    pub(super) fn is_coming_back(&mut self, scene: Scene<'a>, failure: &RolloutFailure, pod: &PodView) -> bool {
         let at = pod.available_at(scene.policy.min_ready());
         self.wakes.extend(at);
-        !pod.is_leaving && pod.standing(scene.index).is_none() && at.is_none_or(|at| at > self.now)
+        pod.created >= failure.time.0 && !pod.is_leaving && pod.standing(scene.index).is_none() && at.is_none_or(|at| at > self.now)
     }
 
     /// A pod with the policy's settings that has failed, and in which way.

@@ -24,7 +24,7 @@ pub(super) enum Fate {
 }
 
 /// How many seconds it takes a pod to be made, and to be ready.
-const MADE_AFTER: i64 = 1;
+const MADE_AFTER: i64 = 3;
 const READY_AFTER: i64 = 2;
 
 /// How long a probe takes to kill, and how long the first pod is watched.
@@ -42,6 +42,8 @@ pub(super) struct Cluster {
     pub(super) fate: Fate,
     pub(super) budget_blocks: Option<String>,
     pub(super) attempts: u32,
+    /// How many pods of the cluster may be down in rollouts.
+    pub(super) budget: u32,
     workloads: BTreeMap<String, Deployment>,
     status: Option<RolloutStatus>,
     stand: Stand,
@@ -93,6 +95,7 @@ impl Cluster {
             fate: Fate::Ready,
             budget_blocks: None,
             attempts: 0,
+            budget: 10,
             workloads: BTreeMap::new(),
             status: None,
             stand: Stand::Complete,
@@ -236,9 +239,29 @@ impl Cluster {
         self.set_ready(pod, true);
     }
 
+    /// A container of the pod was started again once, and is ready.
+    pub(super) fn restarts(&mut self, name: &str) {
+        self.pod(name).view.restarts = 1;
+    }
+
+    /// Somebody has the workload roll.
+    pub(super) fn rolls(&mut self, name: &str) {
+        self.workloads.get_mut(name).unwrap().stamp = Some("by hand".to_owned());
+    }
+
+    /// How many pods with the present settings are to be made, or are not ready yet.
+    pub(super) fn coming(&self, workload: &str) -> usize {
+        let deployment = &self.workloads[workload];
+        deployment.due.len() + deployment.pods.iter().filter(|pod| pod.settings == self.settings && !pod.view.is_ready).count()
+    }
+
+    fn pod(&mut self, name: &str) -> &mut Pod {
+        self.workloads.values_mut().flat_map(|workload| &mut workload.pods).find(|pod| pod.view.name == name).unwrap()
+    }
+
     fn set_ready(&mut self, name: &str, is_ready: bool) {
         let now = self.now;
-        let pod = self.workloads.values_mut().flat_map(|workload| &mut workload.pods).find(|pod| pod.view.name == name).unwrap();
+        let pod = self.pod(name);
         pod.view.is_ready = is_ready;
         pod.view.since = Some(now);
     }
@@ -297,11 +320,12 @@ impl Cluster {
             _ => self.snapshot(),
         };
         self.memory.tidy(&snapshot, self.now);
-        let (planned, _) = plan(&snapshot, &self.memory, 10, self.now);
+        let (planned, _) = plan(&snapshot, &self.memory, self.budget, self.now);
         let planned = planned.into_iter().next().unwrap();
         self.stand = planned.stand;
         let id = planned.policy.clone();
         if let Some(step) = planned.step {
+            self.is_known(&step);
             self.memory.started(&id, &step, &snapshot, self.now);
             self.take(&id, &step);
         }
@@ -311,6 +335,16 @@ impl Cluster {
             self.status = Some(planned.status);
         }
         self.measure();
+    }
+
+    /// Whoever goes on after a crash knows from the status whose pods may be missing, and which pods are exempt.
+    fn is_known(&self, step: &Step) {
+        let (Step::Evict { workload, .. } | Step::Restart { workload, .. }) = step else { return };
+        let written = self.status.as_ref().and_then(|status| status.workload.clone());
+        assert_eq!(written, Some(format!("Deployment/{}", workload.id.key.name)), "{step:?} before it is written: {self:?}");
+        if matches!(self.stand, Stand::Reverting(_)) {
+            assert!(self.exempt().is_some(), "{step:?} before anything is exempt: {self:?}");
+        }
     }
 
     fn take(&mut self, id: &PolicyId, step: &Step) {
@@ -330,6 +364,7 @@ impl Cluster {
                 }
             }
             Step::Restart { workload, stamp } => {
+                self.attempts += 1;
                 let deployment = self.workloads.get_mut(&workload.id.key.name).unwrap();
                 if deployment.stamp.as_ref() != Some(stamp) {
                     deployment.stamp = Some(stamp.clone());
