@@ -38,7 +38,7 @@ fn collect<'a>(value: &'a Json, inherited: (&'a str, &'a str), path: &mut Vec<St
     if let Some(items) = value["items"].as_array().filter(|_| kind.ends_with("List")) {
         for (index, item) in items.iter().enumerate() {
             path.extend([Step::Key("items".to_owned()), Step::Index(index)]);
-            collect(item, (api_version, kind.strip_suffix("List").unwrap_or_default()), path, found);
+            collect(item, of_items(api_version, kind), path, found);
             path.truncate(path.len() - 2);
         }
         return;
@@ -52,6 +52,11 @@ fn collect<'a>(value: &'a Json, inherited: (&'a str, &'a str), path: &mut Vec<St
         name: metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or_default(),
         value,
     });
+}
+
+/// The apiVersion and kind of a list's items, where they say none: a PodList has Pods, a List anything.
+pub(crate) fn of_items<'a>(api_version: &'a str, kind: &'a str) -> (&'a str, &'a str) {
+    (api_version, kind.strip_suffix("List").unwrap_or_default())
 }
 
 impl Object<'_> {

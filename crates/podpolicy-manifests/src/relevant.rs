@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     Document, Manifest,
-    object::place,
+    object::{of_items, place},
     problem::Flaw,
     yaml::{Kind, NodeId},
 };
@@ -31,7 +31,7 @@ const CONTAINER: [&str; 7] = ["name", "restartPolicy", "ports", "livenessProbe",
 /// That part of a document. Everything has the path that it has in the document.
 pub(crate) fn relevant(manifest: &Manifest, document: &Document, part: Part) -> Result<Json, Flaw> {
     Manifest::sound(document)?;
-    if document.has_references() { manifest.whole(document) } else { Reader { manifest, document, part }.object(document.root()) }
+    if document.has_references() { manifest.whole(document) } else { Reader { manifest, document, part }.object(document.root(), ("", "")) }
 }
 
 struct Reader<'a> {
@@ -41,14 +41,17 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn object(&self, id: NodeId) -> Result<Json, Flaw> {
-        let (Some(kind), version) = (self.text(id, "kind"), self.text(id, "apiVersion").unwrap_or_default()) else { return Ok(Json::Null) };
-        let mut object = Map::from_iter([("kind".to_owned(), kind.into())]);
-        if !version.is_empty() {
-            object.insert("apiVersion".to_owned(), version.into());
+    /// `inherited` are the apiVersion and kind of what says none itself.
+    fn object(&self, id: NodeId, inherited: (&str, &str)) -> Result<Json, Flaw> {
+        let own = [("apiVersion", self.text(id, "apiVersion")), ("kind", self.text(id, "kind"))];
+        let [version, kind] = [own[0].1.unwrap_or(inherited.0), own[1].1.unwrap_or(inherited.1)];
+        if kind.is_empty() {
+            return Ok(Json::Null);
         }
+        let own = own.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?.into())));
+        let mut object: Map<_, _> = own.collect();
         if let Some(items) = self.get(id, "items").filter(|&items| kind.ends_with("List") && self.is_list(items)) {
-            let items: Result<_, _> = self.document.items(items).map(|item| self.object(item)).collect();
+            let items: Result<_, _> = self.document.items(items).map(|item| self.object(item, of_items(version, kind))).collect();
             object.insert("items".to_owned(), Json::Array(items?));
             return Ok(Json::Object(object));
         }
