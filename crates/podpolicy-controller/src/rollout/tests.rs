@@ -129,6 +129,30 @@ fn workload_that_rolls_by_itself_is_waited_for() {
     cluster.run();
     assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
     assert_eq!(cluster.evicted(), [""; 0], "the pods that come have the settings anyway");
+
+    let mut cluster = Cluster::new(&[("web", 3)], 1);
+    cluster.rolling = Some("web".to_owned());
+    cluster.run();
+    assert!(matches!(cluster.stand(), Stand::Blocked(message) if message.contains("is rolling by itself")), "{:?}", cluster.stand());
+    assert_eq!(cluster.evicted(), [""; 0]);
+    cluster.rolling = None;
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+}
+
+#[test]
+fn restarted_workload_has_finished_its_update_before_the_next_begins() {
+    let mut cluster = Cluster::new(&[("a", 3), ("b", 2)], 1);
+    cluster.policy.strategy = podpolicy_api::Strategy::Restart;
+    while cluster.restarted().is_empty() {
+        cluster.run_for(1);
+    }
+    cluster.rolling = Some("b".to_owned());
+    cluster.run();
+    assert_eq!(cluster.restarted(), ["b"]);
+    cluster.rolling = None;
+    cluster.run();
+    assert_eq!(cluster.restarted(), ["b", "a"]);
 }
 
 #[test]
@@ -139,12 +163,13 @@ fn broken_pods_go_first_and_the_next_when_one_works() {
     cluster.breaks("web-5");
     cluster.breaks("web-6");
     cluster.change_policy();
-    let mut most = 0;
+    let mut coming = Vec::new();
     while cluster.evicted().len() < before + 2 {
-        most = most.max(cluster.coming("web"));
+        coming.push(cluster.coming("web"));
         cluster.run_for(1);
     }
-    assert_eq!((&cluster.evicted()[before..], most), (&["web-5", "web-6"][..], 1));
+    assert_eq!(cluster.evicted()[before..], ["web-5", "web-6"]);
+    assert_eq!((coming.iter().max(), coming.last()), (Some(&1), Some(&0)), "the second goes when the first one's replacement works");
     cluster.run();
     assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
 }

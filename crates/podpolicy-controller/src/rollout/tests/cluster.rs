@@ -42,6 +42,8 @@ pub(super) struct Cluster {
     pub(super) fate: Fate,
     pub(super) budget_blocks: Option<String>,
     pub(super) attempts: u32,
+    /// A workload whose controller says that it rolls, whatever its pods look like.
+    pub(super) rolling: Option<String>,
     /// How many pods of the cluster may be down in rollouts.
     pub(super) budget: u32,
     workloads: BTreeMap<String, Deployment>,
@@ -95,6 +97,7 @@ impl Cluster {
             fate: Fate::Ready,
             budget_blocks: None,
             attempts: 0,
+            rolling: None,
             budget: 10,
             workloads: BTreeMap::new(),
             status: None,
@@ -293,7 +296,7 @@ impl Cluster {
             id: WorkloadId { kind: SelectingKind::Deployment, key: Key { namespace: "shop".into(), name: name.clone() } },
             uid: name.clone(),
             replicas: deployment.replicas,
-            is_rolling: deployment.pods.iter().any(|pod| pod.stamp != deployment.stamp),
+            is_rolling: self.rolling.as_ref() == Some(name) || deployment.pods.iter().any(|pod| pod.stamp != deployment.stamp),
             is_paused: false,
             rolls: true,
             partition: 0,
