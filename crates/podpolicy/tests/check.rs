@@ -342,7 +342,7 @@ PodPolicy shop/fallback
 ";
     let printed = folder.run("explain -f web.yaml -p policies", "");
     assert_eq!((printed.code, printed.stdout.as_str()), (Some(0), wanted), "{}", printed.stderr);
-    folder.run("explain web -f . -p policies", "").has(0, &wanted);
+    folder.run("explain web -f . -p policies", "").has(0, wanted);
     let flags = "explain web -f web.yaml -p policies --protect-keys team";
     let ran = folder.run(flags, "");
     assert!(ran.stdout.contains("team is among the keys that --protect-keys names"), "{}", ran.stdout);

@@ -220,9 +220,11 @@ fn nothing_is_printed_after_an_error() {
 fn patches_name_files_as_git_does() {
     let names = ["with blank.yaml", "tab\t.yaml", "quote\".yaml", "sub/plain.yaml"];
     let folder = Folder::with(&[("policy.yaml", POLICY)]);
-    names.iter().for_each(|name| folder.write(name, POD));
     let written = Folder::with(&[]);
-    names.iter().for_each(|name| written.write(name, POD));
+    for name in names {
+        folder.write(name, POD);
+        written.write(name, POD);
+    }
     let root = folder.0.path().display().to_string();
     for paths in [".", &root] {
         let diff = folder.run(&format!("diff -p policy.yaml {paths}"), "");

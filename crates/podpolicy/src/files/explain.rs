@@ -18,7 +18,7 @@ const MOST_NAMED: usize = 10;
 /// Finds the pods in the files, and decides on them; with a name only those of that object.
 pub(crate) fn find(files: Vec<PathBuf>, options: Options, name: Option<&str>) -> Result<Vec<Explained>> {
     let inputs = Inputs { options, paths: files };
-    let read::Reading { files, mistakes } = read::read(&inputs.paths)?;
+    let read::Reading { files, mistakes } = read::read(&inputs.paths);
     mistake::none(mistakes)?;
     let program = inputs.program(&files)?;
     let (mut explained, mut passed_over) = (Vec::new(), Vec::new());

@@ -69,7 +69,7 @@ fn apply(options: &Options, manifest: &Manifest, document: &Document, list: &Val
     let options = options.with(&list[CONFIG])?;
     let namespace = &options.namespace;
     let mut policies = PolicyFiles::default();
-    let mut mistakes = policies.read(&options.policies, namespace)?;
+    let mut mistakes = policies.read(&options.policies, namespace);
     mistakes.extend(policies.add(INPUT, manifest, namespace));
     let mut configured = PolicyFiles::default();
     let place = Step::keys([CONFIG]);

@@ -75,7 +75,7 @@ impl Inputs {
     ///
     /// A file is gone from memory once something is made of it.
     pub(crate) fn apply<T: Send>(&self, finish: impl Fn(Loaded, &mut Rendered) -> T + Sync) -> Result<Outcome<T>> {
-        let read::Reading { files, mistakes } = read::read(&self.paths)?;
+        let read::Reading { files, mistakes } = read::read(&self.paths);
         let mut failed = !mistakes.is_empty();
         for mistake in &mistakes {
             output::error(&mistake.to_string());
@@ -107,7 +107,7 @@ impl Inputs {
     fn program(&self, files: &[Loaded]) -> Result<Program> {
         let Options { policies: paths, namespace, .. } = &self.options;
         let mut policies = PolicyFiles::default();
-        let mut mistakes = policies.read(paths, namespace)?;
+        let mut mistakes = policies.read(paths, namespace);
         let mut facts = Facts::default();
         for file in files {
             // Policies are often named by -p and among the PATHs as well.

@@ -33,7 +33,7 @@ pub(crate) struct PolicyFiles {
 /// Reads files and folders, `-` for stdin. PodPolicies that name no namespace are in `namespace`.
 pub(crate) fn read(paths: &[PathBuf], namespace: &str) -> Result<PolicyFiles> {
     let mut found = PolicyFiles::default();
-    mistake::none(found.read(paths, namespace)?)?;
+    mistake::none(found.read(paths, namespace))?;
     ensure!(!found.policies.is_empty(), "the files hold no PodPolicy and no ClusterPodPolicy");
     Ok(found)
 }
@@ -56,8 +56,8 @@ pub(crate) fn unknown_labels(choosy: &Policy, namespace: &str) -> String {
 
 impl PolicyFiles {
     /// Reads policies from files and folders, and returns the mistakes in them.
-    pub(crate) fn read(&mut self, paths: &[PathBuf], namespace: &str) -> Result<Vec<Mistake>> {
-        let read::Reading { files, mut mistakes } = read::read(paths)?;
+    pub(crate) fn read(&mut self, paths: &[PathBuf], namespace: &str) -> Vec<Mistake> {
+        let read::Reading { files, mut mistakes } = read::read(paths);
         if mistakes.is_empty() {
             nothing::warn(paths, &files);
         }
@@ -65,7 +65,7 @@ impl PolicyFiles {
             mistakes.extend(self.add(&file.name, &file.manifest, namespace));
             self.paths.extend(file.path);
         }
-        Ok(mistakes)
+        mistakes
     }
 
     /// Takes in the policies and namespaces of a file, and returns the mistakes in it.

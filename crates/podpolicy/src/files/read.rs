@@ -44,7 +44,7 @@ pub(super) struct Reading {
 }
 
 /// Reads files and folders, `-` for stdin. A file that is named twice is read once.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
+pub(super) fn read(paths: &[PathBuf]) -> Reading {
     let mut reading = Reading { files: Vec::new(), mistakes: Vec::new() };
     let mut sources = Vec::new();
     let mut seen = HashSet::new();
@@ -75,7 +75,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Reading> {
         let listed = if named.is_empty() { last } else { format!("{} and {last}", named.join(", ")) };
         output::warn(&format!("passed over, because they hold no Kubernetes object: {listed}"));
     }
-    Ok(reading)
+    reading
 }
 
 /// What a file turns out to be.
@@ -133,7 +133,7 @@ fn parsed(name: String, path: Option<PathBuf>, bytes: Vec<u8>, in_folder: bool) 
 
 /// What stdin holds.
 pub(super) fn stdin() -> Result<Manifest> {
-    let Reading { files, mistakes } = read(&[PathBuf::from("-")])?;
+    let Reading { files, mistakes } = read(&[PathBuf::from("-")]);
     match (files.into_iter().next(), mistakes.into_iter().next()) {
         (_, Some(mistake)) => Err(mistake.into()),
         (Some(file), None) => Ok(file.manifest),

@@ -49,7 +49,9 @@ fn print(inputs: &Inputs) -> Result<bool> {
     let mut outcome = inputs.apply(|file, rendered| rendered.text.take().unwrap_or_else(|| file.manifest.into_text()))?;
     if !outcome.failed {
         if let Some((_, before_last)) = outcome.files.split_last_mut() {
-            before_last.iter_mut().for_each(|text| *text = terminated(std::mem::take(text)));
+            for text in before_last {
+                *text = terminated(std::mem::take(text));
+            }
         }
         output::print_all(joined(&outcome.files))?;
     }

@@ -8,6 +8,7 @@ mod name;
 mod rules;
 mod stored;
 mod structure;
+mod sure;
 mod wrong;
 
 use std::{collections::BTreeMap, sync::LazyLock};

@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(rule) = arguments.explain {
         return output::print(&rules::explanation(rule)).map(|()| ExitCode::SUCCESS);
     }
-    let report = report(&arguments.inputs, &disabled(&arguments.disable)?)?;
+    let report = report(&arguments.inputs, &disabled(&arguments.disable)?);
     output::print(&match arguments.output {
         Format::Table => table::print(&report),
         Format::Json => json::print(&report),
@@ -121,10 +121,10 @@ fn disabled(rules: &[&'static Rule]) -> Result<BTreeSet<&'static str>> {
 }
 
 /// Reads everything, and looks at it.
-fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Result<Report> {
+fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Report {
     let namespace = &inputs.options.namespace;
     let mut report = Report::default();
-    let mut readings = [read::read(&inputs.options.policies)?, read::read(&inputs.paths)?];
+    let mut readings = [read::read(&inputs.options.policies), read::read(&inputs.paths)];
     for (paths, reading) in [&inputs.options.policies, &inputs.paths].into_iter().zip(&readings) {
         if reading.mistakes.is_empty() {
             nothing::warn(paths, &reading.files);
@@ -172,5 +172,5 @@ fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Result<Report> 
         report.add(&file.name, file.manifest.text(), check.policies(&file.manifest, &selected));
     }
     report.close(elsewhere.iter().copied().chain(&files).map(|file| file.name.as_str()));
-    Ok(report)
+    report
 }
