@@ -119,10 +119,11 @@ impl Editor<'_> {
         let ending = self.layout.line_ending(self.text, name.head());
         let is_lines = new.as_object().is_some_and(|map| !map.is_empty()) || new.as_array().is_some_and(|list| !list.is_empty());
         // An anchor or a tag stays with the value, unless it is an alias that goes.
-        let from = if node.is_absent() && node.head() == node.start() { colon } else { layout::content_start(self.text, colon) };
-        let to = self.content_end(value).max(from);
+        let is_absent = node.is_absent();
+        let from = if is_absent { layout::after_properties(self.text, colon) } else { layout::content_start(self.text, colon) };
+        let to = if is_absent { from } else { self.content_end(value).max(from) };
         if !is_lines {
-            let space = if from == colon { " " } else { "" };
+            let space = if is_absent { " " } else { "" };
             let text = format!("{space}{}", write::scalar(new, crate::yaml::Style::Plain, self.layout.json));
             self.splices.push(Splice { range: from..to, text });
             return Ok(());

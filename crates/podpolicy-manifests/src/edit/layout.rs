@@ -268,6 +268,19 @@ pub(super) fn colon_after(text: &str, key_end: usize) -> Option<usize> {
     text[key_end + blanks..].starts_with(':').then_some(key_end + blanks + 1)
 }
 
+/// Where anchors and tags end that stand in the line of a colon, and nothing after them.
+pub(super) fn after_properties(text: &str, colon: usize) -> usize {
+    let mut at = colon;
+    loop {
+        let rest = &text[at..];
+        let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+        if !rest[blanks..].starts_with(['&', '!']) {
+            return at;
+        }
+        at += blanks + rest[blanks..].find([' ', '\t', '\r', '\n', ',', '}', ']']).unwrap_or(rest.len() - blanks);
+    }
+}
+
 /// Where the content of a value begins: after blanks, comments, anchors and tags.
 pub(super) fn content_start(text: &str, from: usize) -> usize {
     let mut at = from;

@@ -149,7 +149,7 @@ impl<'a> Editor<'a> {
             // A key without a value can do without a colon, too.
             let splice = match place.key.filter(|_| node.is_absent()).map(|key| self.document.node(key).end()) {
                 Some(end) => match layout::colon_after(self.text, end) {
-                    Some(colon) => Splice::insert(colon, format!(" {text}")),
+                    Some(colon) => Splice::insert(layout::after_properties(self.text, colon), format!(" {text}")),
                     None => Splice::insert(end, format!(": {text}")),
                 },
                 None => Splice { range: from..to, text },
