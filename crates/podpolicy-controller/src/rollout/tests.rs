@@ -189,6 +189,18 @@ fn nothing_is_touched_before_pods_are_created_with_the_settings() {
 }
 
 #[test]
+fn pods_are_not_replaced_before_they_would_get_the_settings_of_other_policies_as_well() {
+    let mut cluster = Cluster::new(&[("web", 2)], 1);
+    cluster.other = Some(Gate::Waiting("a moment".into()));
+    cluster.run();
+    let told = "waiting until pods are created with the settings of PodPolicy shop/other: a moment";
+    assert_eq!((cluster.stand(), cluster.evicted()), (Stand::Progressing(told.to_owned()), Vec::new()));
+    cluster.other = Some(Gate::InForce);
+    cluster.run();
+    assert_eq!(cluster.status().phase, RolloutPhase::Complete, "{cluster:?}");
+}
+
+#[test]
 fn replacement_without_the_settings_stops_the_rollout() {
     let mut cluster = Cluster::new(&[("web", 3)], 1);
     cluster.fate = Fate::Bare;

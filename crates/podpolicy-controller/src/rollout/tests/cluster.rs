@@ -42,6 +42,8 @@ pub(super) struct Cluster {
     pub(super) fate: Fate,
     pub(super) budget_blocks: Option<String>,
     pub(super) attempts: u32,
+    /// Another policy, which has settings for all pods and rolls nothing out: whether pods get them at creation.
+    pub(super) other: Option<Gate>,
     /// A workload whose controller says that it rolls, whatever its pods look like.
     pub(super) rolling: Option<String>,
     /// How many pods of the cluster may be down in rollouts.
@@ -97,6 +99,7 @@ impl Cluster {
             fate: Fate::Ready,
             budget_blocks: None,
             attempts: 0,
+            other: None,
             rolling: None,
             budget: 10,
             workloads: BTreeMap::new(),
@@ -305,7 +308,17 @@ impl Cluster {
             failure: None,
             pods: deployment.pods.iter().map(|pod| pod.view(self.settings, self.exempt().as_ref())).collect(),
         });
-        Snapshot { policies: vec![policy], workloads: workloads.collect(), epoch: self.settings.unsigned_abs() }
+        let mut workloads: Vec<_> = workloads.collect();
+        let mut policies = vec![policy];
+        if let Some(at_creation) = &self.other {
+            let rollout = Rollout { strategy: Strategy::OnCreate, ..Rollout::default() };
+            let id = PolicyId::namespaced("shop", "other");
+            policies.push(PolicyView { id, rollout, at_creation: at_creation.clone(), before: None, ..self.view() });
+            for pod in workloads.iter_mut().flat_map(|workload| &mut workload.pods) {
+                pod.standings.push(Standing { policy: 1, is_outdated: true, has_given: false });
+            }
+        }
+        Snapshot { policies, workloads, epoch: self.settings.unsigned_abs() }
     }
 
     fn tick(&mut self) {
