@@ -29,6 +29,9 @@ pub(super) fn check_keys(text: &str, document: &Document, mapping: NodeId) -> Re
         if is_merge(text, document, name) {
             continue;
         }
+        if document.node(name).is_absent() {
+            return Err((at(name), "a colon without a key before it; a manifest has none".to_owned()));
+        }
         let Some(key) = plain_key(text, document, name) else {
             let is_template = text[..at(name)].ends_with('{') && text[at(name)..].starts_with('{');
             let hint = if is_template { HELM } else { "; a manifest has none" };
