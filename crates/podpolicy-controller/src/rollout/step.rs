@@ -1,6 +1,8 @@
 //! The requests of rollouts: an eviction, a restart, the kubelet's words. Nothing here decides whether to send one, and none is sent
 //! again from here.
 
+use std::cmp::Reverse;
+
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     core::v1::{Event, Pod},
@@ -135,7 +137,8 @@ async fn explain(client: Client, failure: RolloutFailure, pod_uid: &str, namespa
     }
 }
 
-/// The failure with the words of the event that says most: of the probe that kills, then of any other.
+/// The failure with the words of the event that says most: of the probe that kills, then of any other; and of what a probe said, of what it said
+/// most often, for in between a container that starts refuses connections.
 fn with_words(mut failure: RolloutFailure, events: &[Event]) -> RolloutFailure {
     let rank = |event: &Event| {
         let message = event.message.as_deref().unwrap_or_default();
@@ -148,7 +151,8 @@ fn with_words(mut failure: RolloutFailure, events: &[Event]) -> RolloutFailure {
             _ => None,
         }
     };
-    let best = events.iter().filter_map(|event| Some((rank(event)?, event))).min_by_key(|(rank, _)| *rank);
+    let times = |event: &Event| event.series.as_ref().and_then(|series| series.count).max(event.count);
+    let best = events.iter().filter_map(|event| Some((rank(event)?, event))).min_by_key(|(rank, event)| (*rank, Reverse(times(event))));
     let Some((_, event)) = best else { return failure };
     if let Some(message) = &event.message {
         failure.message = format!("{}; the kubelet says: {}", failure.message, message.trim());
@@ -172,15 +176,22 @@ mod tests {
             "time": "2026-01-02T03:04:05Z",
         }))
         .unwrap();
-        let event = |reason: &str, message: &str| -> Event {
+        let event = |reason: &str, message: &str, count: i32| -> Event {
             let object = json!({ "fieldPath": "spec.containers{web}" });
-            serde_json::from_value(json!({ "metadata": {}, "involvedObject": object, "reason": reason, "message": message })).unwrap()
+            serde_json::from_value(
+                json!({ "metadata": {}, "involvedObject": object, "reason": reason, "message": message, "count": count }),
+            )
+            .unwrap()
         };
-        let events =
-            [event("Killing", "killed"), event("Unhealthy", "Readiness probe failed: 1"), event("Unhealthy", "Liveness probe failed: 404")];
+        let events = [
+            event("Killing", "killed", 9),
+            event("Unhealthy", "Readiness probe failed: 1", 9),
+            event("Unhealthy", "Liveness probe failed: connection refused", 1),
+            event("Unhealthy", "Liveness probe failed: 404", 2),
+        ];
         let explained = with_words(failure.clone(), &events);
         assert_eq!(explained.message, "was started again once; the kubelet says: Liveness probe failed: 404");
         assert_eq!(explained.container.as_deref(), Some("web"));
-        assert_eq!(with_words(failure.clone(), &[event("Pulled", "image")]), failure);
+        assert_eq!(with_words(failure.clone(), &[event("Pulled", "image", 1)]), failure);
     }
 }
