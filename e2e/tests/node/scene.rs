@@ -108,9 +108,13 @@ impl Scene {
         self.set_finalizers(name, json!([KEEP])).await
     }
 
-    /// Waits until the first container of a pod that is kept has ended, lets the pod go, and returns it as it was then.
+    /// Waits until a pod that is kept is deleted and its first container has ended, lets the pod go, and returns it as it was then, but for its
+    /// deletion: kubelet's own at the very end writes over what the first one said.
     pub async fn end_of(&self, name: &str) -> anyhow::Result<Pod> {
-        let pod = self.pod(name, "to have ended", |pod| exit_code(pod).is_some()).await?;
+        let leaving = self.pod(name, "to be deleted", |pod| pod.metadata.deletion_timestamp.is_some()).await?;
+        let mut pod = self.pod(name, "to have ended", |pod| exit_code(pod).is_some()).await?;
+        pod.metadata.deletion_timestamp = leaving.metadata.deletion_timestamp;
+        pod.metadata.deletion_grace_period_seconds = leaving.metadata.deletion_grace_period_seconds;
         self.set_finalizers(name, Value::Null).await?;
         Ok(pod)
     }

@@ -77,8 +77,8 @@ async fn replaced_pod_has_the_time_to_end_that_the_policy_gives_it_and_no_more()
         let name = old.metadata.name.context("a pod has a name")?;
         scene.keep(&name).await?;
         scene.apply(&policy("Evict", "Pause", json!({ "terminationGracePeriodSeconds": next }))).await?;
-        complete(&scene).await?;
         let ended = scene.end_of(&name).await?;
+        complete(&scene).await?;
         assert_eq!((exit_code(&ended), ended.metadata.deletion_grace_period_seconds), (Some(code), Some(present)), "{ended:?}");
         if code == 0 {
             // Whole seconds, rounded down at both ends.
