@@ -71,9 +71,10 @@ fn sent(counted: &Requests) -> Counts {
     ])
 }
 
-/// The fewest requests for what is there. Each outdated pod is evicted once, or each workload that has one is stamped once. The status is written
-/// when the rollout begins, when it goes on to a workload, because whoever goes on after a crash must know, and when it is over. A
-/// policy and its binding are made for the namespace, of which a change changes one, and a dry run shows that it is in force.
+/// The fewest requests for what is there. Each outdated pod is evicted once, or each workload that has one is stamped once. The status of a new
+/// policy says first that nothing is known; then it is written when the spec has been decided on, when new pods get the settings, when the
+/// rollout goes on to a workload, because whoever goes on after a crash must know, and when it is over; what is sent beside that tells of progress.
+/// A policy and its binding are made for the namespace, of which a change changes one, and a dry run shows that it is in force.
 async fn fewest(client: &Client, strategy: &str, grace: i64) -> anyhow::Result<Counts> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let pods = pods.list(&ListParams::default()).await?.items;
@@ -88,7 +89,7 @@ async fn fewest(client: &Client, strategy: &str, grace: i64) -> anyhow::Result<C
         ("evictions", evictions),
         ("stamps of workloads", stamps),
         ("patches of pods", 0),
-        ("statuses of the policy", workloads + 2),
+        ("statuses of the policy", workloads + if is_new { 4 } else { 3 }),
         ("objects for new pods", if is_new { 2 } else { 1 }),
         ("dry runs", 1),
     ]))
