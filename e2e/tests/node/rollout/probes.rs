@@ -45,7 +45,7 @@ async fn wrong_probe_stops_and_a_right_one_rolls_through(strategy: &str) -> anyh
         json!({ "httpGet": { "path": "/index.html", "port": 8080 }, "periodSeconds": 1, "timeoutSeconds": 30, "failureThreshold": 10 });
     let mut deployment = deployment(REPLICAS, &container);
     // Longer than the probe needs to kill: else the Deployment would take a pod that is ready for now for a good one.
-    deployment["spec"]["minReadySeconds"] = 10.into();
+    deployment["spec"]["minReadySeconds"] = 15.into();
     scene.apply(&deployment).await?;
     settled(&scene, REPLICAS, |_| true).await?;
     let before = uids(&scene.pods).await?;
