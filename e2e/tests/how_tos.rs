@@ -69,7 +69,7 @@ fn run(plane: &ControlPlane, page: &str, tools: Option<&Path>) -> anyhow::Result
     let file = root.join("docs").join(page);
     let text = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
     let script = commands(&text);
-    ensure!(!script.trim().is_empty(), "docs/{page} has no commands to run");
+    ensure!(["kubectl ", "podpolicy "].iter().any(|program| script.contains(program)), "docs/{page} has no commands to run");
     let kubectl = plane.kubectl();
     let binaries = Path::new(kubectl.get_program()).parent().context("kubectl is in a folder")?;
     let usual = std::env::var_os("PATH").unwrap_or_default();
