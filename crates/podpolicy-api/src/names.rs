@@ -10,25 +10,14 @@ const LONGEST_PORT: usize = 15;
 /// RFC 1123 label: what names of namespaces are.
 #[must_use]
 pub fn is_dns_label(text: &str) -> bool {
-    let is_outer = |byte: Option<u8>| byte.is_some_and(is_lower_alphanumeric);
-    let bytes = || text.bytes();
-    text.len() <= LONGEST_LABEL
-        && bytes().all(|byte| is_lower_alphanumeric(byte) || byte == b'-')
-        && is_outer(bytes().next())
-        && is_outer(bytes().last())
+    text.len() <= LONGEST_LABEL && is_dns_part(text)
 }
 
 /// RFC 1123 subdomain: what names of most objects are, and prefixes of keys.
 #[must_use]
 pub fn is_dns_subdomain(text: &str) -> bool {
     // Its parts may be longer than DNS allows.
-    let is_part = |part: &str| {
-        part.bytes().all(|byte| is_lower_alphanumeric(byte) || byte == b'-')
-            && !part.is_empty()
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    text.len() <= LONGEST_SUBDOMAIN && text.split('.').all(is_part)
+    text.len() <= LONGEST_SUBDOMAIN && text.split('.').all(is_dns_part)
 }
 
 /// The key of a label or an annotation: `[prefix/]name`.
@@ -49,16 +38,13 @@ pub fn is_label_value(value: &str) -> bool {
 /// The name of a container's port.
 #[must_use]
 pub fn is_port_name(name: &str) -> bool {
-    name.len() <= LONGEST_PORT
-        && name.bytes().all(|byte| is_lower_alphanumeric(byte) || byte == b'-')
-        && name.bytes().any(|byte| byte.is_ascii_lowercase())
-        && !name.contains("--")
-        && !name.starts_with('-')
-        && !name.ends_with('-')
+    name.len() <= LONGEST_PORT && is_dns_part(name) && name.bytes().any(|byte| byte.is_ascii_lowercase()) && !name.contains("--")
 }
 
-fn is_lower_alphanumeric(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit()
+/// Lower-case letters, digits and hyphens, with a letter or digit at both ends.
+fn is_dns_part(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.bytes().all(is_allowed) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 #[cfg(test)]

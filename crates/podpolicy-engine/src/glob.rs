@@ -1,5 +1,10 @@
 //! Globs over container names: `*` stands for any text, `?` for one character, anything else for itself.
 
+/// Whether it can stand for several names.
+pub fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?'])
+}
+
 /// Whether the whole name matches the glob.
 pub(crate) fn matches(glob: &str, name: &str) -> bool {
     let (glob, name) = (glob.as_bytes(), name.as_bytes());

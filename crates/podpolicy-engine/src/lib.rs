@@ -28,6 +28,7 @@ mod selector;
 pub use creation::{Creation, Omitted, Setting};
 pub use facts::{KUBERNETES_NAMESPACES, NamespaceFacts, Settings};
 pub use field::{Field, HookKind, ProbeKind, Value};
+pub use glob::is_glob;
 pub use impact::{NAME_LABEL, Reach, Reader, SelectorUse, selector_use};
 pub use outcome::{Conflict, FieldOutcome, Finding, MetadataPlan, Outcome, PodState, Source, Verdict};
 pub use pod::{Container, ContainerKind, Life, Owner, Pod, PodTemplate};

@@ -60,6 +60,11 @@ pub(crate) fn of_items<'a>(api_version: &'a str, kind: &'a str) -> (&'a str, &'a
 }
 
 impl Object<'_> {
+    /// How messages name it, such as `Deployment shop/web`. Objects that name no namespace are in `namespace`.
+    pub(crate) fn title(&self, namespace: &str) -> String {
+        format!("{} {}/{}", self.kind, self.namespace.unwrap_or(namespace), self.name)
+    }
+
     /// Where its pod or pod template is, from the object on. Anything with containers in spec.template.spec counts as a workload.
     pub fn template(&self) -> Option<&'static [&'static str]> {
         let place = place(self.api_version, self.kind);

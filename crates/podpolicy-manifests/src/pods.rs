@@ -55,8 +55,8 @@ pub(crate) fn describe<'a>(
 ) -> Result<Described<'a>, Flaw> {
     let path = [object.path.clone(), Step::keys(place.iter().copied())].concat();
     let template = place.iter().fold(object.value, |value, key| &value[key]);
+    let title = object.title(namespace);
     let namespace = object.namespace.unwrap_or(namespace);
-    let title = format!("{} {namespace}/{}", object.kind, object.name);
     render::check_texts(manifest, document, &path, &template["metadata"])
         .map_err(|Flaw { offset, message }| Flaw::at(offset, format!("{title}: {message}")))?;
     let pod = render::pod(template, object, namespace).map_err(|misfit| {

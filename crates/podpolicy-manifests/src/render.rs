@@ -84,7 +84,6 @@ fn edit_document(
             continue;
         }
         let new = new.get_or_insert_with(|| old.clone());
-        titles.push(title.clone());
         let changed = path.iter().fold(new, |value, step| match step {
             Step::Key(key) => &mut value[key.as_str()],
             Step::Index(index) => &mut value[*index],
@@ -96,6 +95,7 @@ fn edit_document(
             );
             notes.push(note(None, message));
         }
+        titles.push(title);
     }
     match new {
         Some(new) if new != old => edit::edit(manifest, document, &old, &new).map_err(|Flaw { offset, message }| match titles.as_slice() {

@@ -21,6 +21,13 @@ pub(crate) fn print_all<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<
     }
 }
 
+/// The first of some things, and how many more there are: `a, b and 2 more`.
+pub(crate) fn listed<T: fmt::Display>(things: &[T], most: usize) -> String {
+    let named = things.iter().take(most).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let more = things.len().saturating_sub(most);
+    if more == 0 { named } else { format!("{named} and {more} more") }
+}
+
 /// A table as kubectl prints them: columns as wide as they must be, no lines.
 pub(crate) struct Table {
     table: comfy_table::Table,

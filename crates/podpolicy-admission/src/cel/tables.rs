@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use k8s_openapi::api::admissionregistration::v1::Variable;
 use kube::core::Expression;
-use podpolicy_engine::{HookKind, ProbeKind, Remaining, RemainingLabel, Selector};
+use podpolicy_engine::{HookKind, ProbeKind, Remaining, RemainingLabel, Selector, is_glob};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -391,7 +391,7 @@ fn selection<'a>(selector: &'a Selector, labels: &'a str) -> impl Iterator<Item 
 fn condition(globs: &[String]) -> String {
     if globs.iter().any(|glob| glob == "*") {
         EVERY_CONTAINER.to_owned()
-    } else if globs.iter().all(|glob| !glob.contains(['*', '?'])) {
+    } else if !globs.iter().any(|glob| is_glob(glob)) {
         format!("c.name in {}", literal::list(globs.iter().map(|name| literal::text(name))))
     } else {
         let patterns: Vec<_> = globs.iter().map(|glob| pattern(glob)).collect();

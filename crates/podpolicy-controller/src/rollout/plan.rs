@@ -141,11 +141,17 @@ impl<'a> Planner<'a> {
     fn down(&self) -> u32 {
         let touched = |policy: &PolicyView| {
             let name = policy.before.as_ref().and_then(|before| before.workload.as_deref())?;
-            let workload = self.snapshot.workloads.iter().find(|workload| workload.id.named_by(&policy.id) == name)?;
+            let workload = self.workload(policy, name)?;
             Some((workload.uid.as_str(), self.unavailable(policy, workload)))
         };
         let by_workload: HashMap<_, _> = self.snapshot.policies.iter().filter_map(touched).collect();
         by_workload.values().sum()
+    }
+
+    /// The workload that a policy's status names so.
+    fn workload(&self, policy: &PolicyView, name: &str) -> Option<&'a Workload> {
+        let id = WorkloadId::parse(name, &policy.id)?;
+        self.snapshot.workloads.iter().find(|workload| workload.id == id)
     }
 
     /// How many pods the workload lacks that are ready, and have been for long enough.
@@ -192,8 +198,8 @@ impl<'a> Planner<'a> {
             Stand::Paused(message) | Stand::Failed(message) => (RolloutPhase::Paused, Some(message.clone())),
         };
         let workload = workload.filter(|_| phase != RolloutPhase::Complete);
-        let named = |other: &&Workload| workload.as_deref() == Some(other.id.named_by(&policy.id).as_str());
-        let of_workload = self.snapshot.workloads.iter().find(named).map(|workload| count(index, &workload.pods));
+        let of_workload = workload.as_deref().and_then(|name| self.workload(policy, name));
+        let of_workload = of_workload.map(|workload| count(index, &workload.pods));
         let status = RolloutStatus {
             phase,
             updated,

@@ -1,7 +1,7 @@
 //! What the engine has to say about policies on a pod, as findings of rules: one rule for each reason that there is on files.
 
 use podpolicy_api::FindingReason;
-use podpolicy_engine::{Creation, Field, Finding, Outcome};
+use podpolicy_engine::{Creation, Field, Finding, Outcome, is_glob};
 use serde_json::Value as Json;
 
 use super::{Rule, Severity, subject::Spot};
@@ -142,8 +142,8 @@ fn rule(reason: FindingReason) -> Option<&'static Rule> {
 }
 
 /// Whether a policy has a pattern for which a pod has no container: patterns are for those that there are.
-fn is_glob(finding: &Finding) -> bool {
-    finding.reason == FindingReason::ContainerNotFound && matches!(&finding.field, Field::Container(name) if name.contains(['*', '?']))
+fn is_of_glob(finding: &Finding) -> bool {
+    finding.reason == FindingReason::ContainerNotFound && matches!(&finding.field, Field::Container(name) if is_glob(name))
 }
 
 /// What was found for a pod.
@@ -151,7 +151,7 @@ pub(super) fn findings<'a>(outcome: &'a Outcome, template: &'a Json) -> impl Ite
     outcome.verdicts.iter().flat_map(move |verdict| {
         let id = verdict.policy.id();
         let is_audit = verdict.policy.is_audit();
-        verdict.findings.iter().filter(|finding| !is_glob(finding)).filter_map(move |finding| {
+        verdict.findings.iter().filter(|finding| !is_of_glob(finding)).filter_map(move |finding| {
             let how = match (finding.refused, is_audit) {
                 (true, true) => " would be refused",
                 (true, false) => " is refused",

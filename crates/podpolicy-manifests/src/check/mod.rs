@@ -81,7 +81,7 @@ impl Check<'_> {
                 }
             };
             for object in objects(&value) {
-                let about = About { manifest, document, lines: &lines, object: &object, title: title(&object, self.namespace) };
+                let about = About { manifest, document, lines: &lines, object: &object, title: object.title(self.namespace) };
                 let structural = structure::defects(&object);
                 let is_told = structural.iter().any(|defect| defect.rule == &INVALID_MANIFEST);
                 let tell = |structure::Defect { rule, path, field, message }| about.finding(rule, &path, field, message);
@@ -181,10 +181,6 @@ impl About<'_> {
         let start = self.lines.position(self.manifest.offset(self.document, &path));
         Finding { rule, place: Place::at(self.lines, start), object: self.title.clone(), field, message }
     }
-}
-
-fn title(object: &Object<'_>, namespace: &str) -> String {
-    format!("{} {}/{}", object.kind, object.namespace.unwrap_or(namespace), object.name)
 }
 
 fn of_problem(rule: &'static Rule, lines: &Lines<'_>, Problem { position, message }: Problem) -> Finding {

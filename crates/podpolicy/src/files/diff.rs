@@ -1,6 +1,6 @@
 //! `podpolicy diff`: what `podpolicy render` would change, as a unified diff that `patch -p1` and `git apply` take.
 
-use std::process::ExitCode;
+use std::{env, fs, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
@@ -20,8 +20,8 @@ pub(crate) struct Arguments {
 
 /// The name of a file in a patch, as git writes it: from the current folder on where it is below, in quotes where it has characters that would
 /// end it, and with a tab after it where it has blanks.
-fn named(side: &str, file: &Loaded) -> String {
-    let below = std::env::current_dir().ok().and_then(|folder| file.path.as_ref()?.strip_prefix(folder.canonicalize().ok()?).ok());
+fn named(side: &str, file: &Loaded, current: Option<&Path>) -> String {
+    let below = current.and_then(|current| file.path.as_ref()?.strip_prefix(current).ok());
     let name = below.map_or_else(|| file.name.trim_start_matches('/').to_owned(), |path| path.display().to_string());
     let name = format!("{side}/{name}");
     if name.contains(|character: char| character.is_control() || matches!(character, '"' | '\\')) {
@@ -40,9 +40,11 @@ fn named(side: &str, file: &Loaded) -> String {
 
 /// Prints the differences.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let current = env::current_dir().and_then(fs::canonicalize).ok();
     let outcome = arguments.inputs.apply(|file, rendered| {
         let hunks = rendered.diff(file.manifest.text(), CONTEXT);
-        if hunks.is_empty() { hunks } else { format!("--- {}\n+++ {}\n{hunks}", named("a", &file), named("b", &file)) }
+        let named = |side| named(side, &file, current.as_deref());
+        if hunks.is_empty() { hunks } else { format!("--- {}\n+++ {}\n{hunks}", named("a"), named("b")) }
     })?;
     // A part of the patch would look like all of it.
     if !outcome.failed {

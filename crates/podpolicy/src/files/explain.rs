@@ -10,7 +10,10 @@ use super::{
     mistake::{self, Mistake},
     read,
 };
-use crate::explain::{Described, Explained};
+use crate::{
+    explain::{Described, Explained},
+    output,
+};
 
 /// How many pods a message names.
 const MOST_NAMED: usize = 10;
@@ -39,10 +42,7 @@ pub(crate) fn find(files: Vec<PathBuf>, options: Options, name: Option<&str>) ->
     }
     match (name, passed_over.is_empty()) {
         (Some(name), false) => {
-            let more = passed_over.len().saturating_sub(MOST_NAMED);
-            passed_over.truncate(MOST_NAMED);
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            ensure!(!explained.is_empty(), "the files have no {name}; they have {}{more}", passed_over.join(", "));
+            ensure!(!explained.is_empty(), "the files have no {name}; they have {}", output::listed(&passed_over, MOST_NAMED));
         }
         _ => ensure!(!explained.is_empty(), "the files have no pod and nothing with a pod template"),
     }

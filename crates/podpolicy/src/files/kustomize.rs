@@ -65,11 +65,9 @@ pub(super) fn without_parts(found: &mut Vec<Found>) {
         ));
     }
     if !setting.is_empty() {
-        let more = setting.len().saturating_sub(MOST_NAMED);
-        let named = setting.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let named = output::listed(&setting, MOST_NAMED);
         output::warn(&format!(
-            "namespaces, labels and annotations that kustomizations set are not in the files, so that other policies may apply ({named}{more}); \
+            "namespaces, labels and annotations that kustomizations set are not in the files, so that other policies may apply ({named}); \
              to see the whole, use what kustomize builds (kustomize build .. | podpolicy check -)"
         ));
     }

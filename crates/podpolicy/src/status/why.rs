@@ -3,6 +3,8 @@
 use podpolicy_api::FindingReason;
 use podpolicy_engine::{Field, Outcome, Pod, PodState, Record, Source, Verdict};
 
+use crate::output;
+
 /// How many fields are named.
 const MOST_FIELDS: usize = 2;
 
@@ -63,9 +65,7 @@ fn list(fields: &[Field], none: &str) -> String {
     if fields.is_empty() {
         return none.to_owned();
     }
-    let named: Vec<_> = fields.iter().take(MOST_FIELDS).map(ToString::to_string).collect();
-    let more = fields.len().saturating_sub(MOST_FIELDS);
-    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
+    output::listed(fields, MOST_FIELDS)
 }
 
 #[cfg(test)]

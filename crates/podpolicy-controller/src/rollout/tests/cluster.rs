@@ -42,7 +42,7 @@ pub(super) struct Cluster {
     pub(super) fate: Fate,
     pub(super) budget_blocks: Option<String>,
     pub(super) attempts: u32,
-    /// Another policy, which has settings for all pods and rolls nothing out: whether pods get them at creation.
+    /// Another policy, which has settings for all pods and whose rollout is paused: whether pods get them at creation.
     pub(super) other: Option<Gate>,
     /// A workload whose controller says that it rolls, whatever its pods look like.
     pub(super) rolling: Option<String>,
@@ -311,7 +311,7 @@ impl Cluster {
         let mut workloads: Vec<_> = workloads.collect();
         let mut policies = vec![policy];
         if let Some(at_creation) = &self.other {
-            let rollout = Rollout { strategy: Strategy::OnCreate, ..Rollout::default() };
+            let rollout = Rollout { strategy: Strategy::Evict, paused: true, ..Rollout::default() };
             let id = PolicyId::namespaced("shop", "other");
             policies.push(PolicyView { id, rollout, at_creation: at_creation.clone(), before: None, ..self.view() });
             for pod in workloads.iter_mut().flat_map(|workload| &mut workload.pods) {
