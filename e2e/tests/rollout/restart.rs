@@ -34,6 +34,29 @@ async fn workloads_are_restarted_once_one_after_the_other() -> anyhow::Result<()
 }
 
 #[tokio::test]
+async fn deployment_is_not_restarted_before_it_is_available_by_its_own_rule() -> anyhow::Result<()> {
+    let scene = Scene::set("restart-young").await?;
+    let _operator = scene.native().await?;
+    let workload = Workload { pods: 2, ..Workload::new(Kind::Deployment, "web") };
+    let mut manifest = workload.manifest(scene.name());
+    manifest["spec"]["minReadySeconds"] = 10.into();
+    manifest["spec"]["strategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } });
+    objects::apply(&scene.client, scene.name(), &manifest.to_string()).await?;
+    scene.ready("web", 2).await?;
+    let fewest = scene.fewest().await?;
+    scene.policy("standard", &grace(60, "strategy: Restart")).await?;
+    let waits = |status: &PodPolicyStatus| {
+        let message = status.rollout.as_ref().and_then(|rollout| rollout.message.as_deref()).unwrap_or_default();
+        message.contains("all 2 pods of Deployment/web are available") && message.contains("minReadySeconds")
+    };
+    scene.status("standard", "the Deployment to be waited for", waits).await?;
+    assert_eq!(scene.stamped(), [""; 0]);
+    scene.complete("standard").await?;
+    assert_eq!((scene.stamped(), fewest.ready("web")), (vec!["web".to_owned()], 1));
+    Ok(())
+}
+
+#[tokio::test]
 async fn partition_of_a_stateful_set_keeps_its_pods() -> anyhow::Result<()> {
     let scene = Scene::set("restart-partition").await?;
     let workload = Workload { pods: 3, ..Workload::new(Kind::StatefulSet, "db") };

@@ -76,6 +76,8 @@ pub(crate) struct Workload {
     pub(crate) uid: String,
     /// How many pods it is to have.
     pub(crate) replicas: u32,
+    /// How many of them its own controller does not count as available, by the workload's own `minReadySeconds`.
+    pub(crate) unavailable: u32,
     /// Whether its own controller is replacing pods.
     pub(crate) is_rolling: bool,
     pub(crate) is_paused: bool,

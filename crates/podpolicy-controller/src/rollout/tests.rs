@@ -251,6 +251,32 @@ fn restart_stamps_each_workload_once() {
 }
 
 #[test]
+fn workload_is_not_restarted_before_it_is_available_by_its_own_rule() {
+    let young = |workloads: &[(&str, u32)]| {
+        let mut cluster = Cluster::new(workloads, 1);
+        cluster.policy.strategy = podpolicy_api::Strategy::Restart;
+        cluster.own_min_ready = jiff::SignedDuration::from_secs(60);
+        for pod in ["young-0", "young-1", "young-2"] {
+            cluster.breaks(pod);
+            cluster.heals(pod);
+        }
+        cluster.run_for(30);
+        cluster
+    };
+    let mut alone = young(&[("young", 3)]);
+    let told = |message: &str| message.contains("3 pods of Deployment/young") && message.contains("minReadySeconds");
+    assert!(matches!(alone.stand(), Stand::Progressing(message) if told(&message)), "{:?}", alone.stand());
+    alone.run();
+    assert_eq!((alone.status().phase, alone.restarted(), alone.most_down("young")), (RolloutPhase::Complete, vec!["young"], 1));
+
+    let mut beside = young(&[("older", 4), ("young", 3)]);
+    assert_eq!(beside.restarted(), ["older"], "another one goes first");
+    beside.run();
+    assert_eq!((beside.status().phase, beside.restarted()), (RolloutPhase::Complete, vec!["older", "young"]));
+    assert_eq!((beside.most_down("older"), beside.most_down("young")), (1, 1));
+}
+
+#[test]
 fn restart_is_asked_for_once_while_the_watches_are_behind() {
     for before in 0..5 {
         let mut cluster = Cluster::new(&[("web", 3)], 1);

@@ -123,8 +123,21 @@ fn gate(at_creation: Option<AtCreation>) -> Gate {
 }
 
 fn workload(id: &WorkloadId, known: &Known) -> Workload {
-    let Known { uid, owner: _, replicas, is_rolling, is_paused, rolls, partition, template, stamp, failure } = known.clone();
-    Workload { id: id.clone(), uid, replicas, is_rolling, is_paused, rolls, partition, template, stamp, failure, pods: Vec::new() }
+    let Known { uid, owner: _, replicas, unavailable, is_rolling, is_paused, rolls, partition, template, stamp, failure } = known.clone();
+    Workload {
+        id: id.clone(),
+        uid,
+        replicas,
+        unavailable,
+        is_rolling,
+        is_paused,
+        rolls,
+        partition,
+        template,
+        stamp,
+        failure,
+        pods: Vec::new(),
+    }
 }
 
 fn view(key: &Key, slot: &PodSlot, ranks: &HashMap<&PolicyId, usize>, exempting: &[(usize, &Policy)]) -> PodView {

@@ -18,6 +18,8 @@ pub(crate) struct Known {
     pub(crate) owner: Option<Owner>,
     /// How many pods it is to have.
     pub(crate) replicas: u32,
+    /// How many of them its own controller does not count as available, by the workload's own `minReadySeconds`.
+    pub(crate) unavailable: u32,
     /// Whether its own controller is replacing pods, or has not seen its present spec.
     pub(crate) is_rolling: bool,
     pub(crate) is_paused: bool,
@@ -89,7 +91,14 @@ impl Workloads {
 fn known(kind: SelectingKind, object: &Selecting) -> Option<Known> {
     let Selecting { metadata, spec, status } = object;
     let WorkloadStatus {
-        observed_generation, replicas: present, updated_replicas, desired_number_scheduled, updated_number_scheduled, ..
+        observed_generation,
+        replicas: present,
+        updated_replicas,
+        available_replicas,
+        desired_number_scheduled,
+        updated_number_scheduled,
+        number_available,
+        ..
     } = status;
     let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     let wanted = spec.replicas.unwrap_or(1);
@@ -121,6 +130,7 @@ fn known(kind: SelectingKind, object: &Selecting) -> Option<Known> {
         uid: metadata.uid.clone().unwrap_or_default(),
         owner: owner.map(|owner| Owner { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() }),
         replicas,
+        unavailable: replicas.saturating_sub(available_replicas.or(*number_available).unwrap_or_default()),
         is_rolling: is_unseen || is_behind,
         is_paused: spec.paused.unwrap_or_default(),
         rolls: !by_hand && matches!(kind, SelectingKind::Deployment | SelectingKind::StatefulSet | SelectingKind::DaemonSet),

@@ -83,8 +83,18 @@ impl<'a> Planner<'a> {
                 workload.id
             )));
         }
-        if !has_broken && let Some(stand) = self.unsettled(scene, workload) {
-            return Verdict::Wait(stand);
+        if !has_broken {
+            if let Some(stand) = self.unsettled(scene, workload) {
+                return Verdict::Wait(stand);
+            }
+            // Its own rolling update takes such pods away at once, however many they are.
+            if workload.unavailable > 0 {
+                let stand = Stand::Progressing(format!(
+                    "waiting until all {} pods of {} are available by the workload's own minReadySeconds; it would replace several at once",
+                    workload.replicas, workload.id
+                ));
+                return if scene.has_touched(workload) { Verdict::Wait(stand) } else { Verdict::Skip(stand) };
+            }
         }
         if self.left == 0 {
             return Verdict::Skip(over_budget(workload));

@@ -46,6 +46,8 @@ pub(super) struct Cluster {
     pub(super) other: Option<Gate>,
     /// A workload whose controller says that it rolls, whatever its pods look like.
     pub(super) rolling: Option<String>,
+    /// `minReadySeconds` of the Deployments.
+    pub(super) own_min_ready: SignedDuration,
     /// How many pods of the cluster may be down in rollouts.
     pub(super) budget: u32,
     workloads: BTreeMap<String, Deployment>,
@@ -101,6 +103,7 @@ impl Cluster {
             attempts: 0,
             other: None,
             rolling: None,
+            own_min_ready: SignedDuration::ZERO,
             budget: 10,
             workloads: BTreeMap::new(),
             status: None,
@@ -299,6 +302,7 @@ impl Cluster {
             id: WorkloadId { kind: SelectingKind::Deployment, key: Key { namespace: "shop".into(), name: name.clone() } },
             uid: name.clone(),
             replicas: deployment.replicas,
+            unavailable: deployment.unavailable(self.own_min_ready, self.now),
             is_rolling: self.rolling.as_ref() == Some(name) || deployment.pods.iter().any(|pod| pod.stamp != deployment.stamp),
             is_paused: false,
             rolls: true,
@@ -401,7 +405,7 @@ impl Cluster {
 
     /// What controllers and kubelets do in a second.
     fn work(&mut self) {
-        let (now, settings, fate) = (self.now, self.settings, self.fate);
+        let (now, settings, fate, own) = (self.now, self.settings, self.fate, self.own_min_ready);
         let exempt = self.exempt();
         for (name, deployment) in &mut self.workloads {
             let due = deployment.due.extract_if(.., |due| *due <= now).count();
@@ -414,11 +418,13 @@ impl Cluster {
             for pod in &mut deployment.pods {
                 pod.live(now, fate, settings, self.broken.contains(&pod.view.name));
             }
-            // The Deployment's own rolling update, one pod at a time.
-            let is_whole = deployment.due.is_empty() && deployment.pods.iter().all(|pod| pod.view.is_ready);
-            let old = deployment.pods.iter().position(|pod| pod.stamp != deployment.stamp);
-            let broken = deployment.pods.iter().position(|pod| pod.stamp != deployment.stamp && !pod.view.is_ready);
-            if let Some(at) = broken.or(old.filter(|_| is_whole)) {
+            // The Deployment's own rolling update: pods that are not available, and of the others one at a time.
+            let is_old = |pod: &Pod| pod.stamp != deployment.stamp;
+            let is_available = |pod: &Pod| pod.view.available_at(own).is_some_and(|at| at <= now);
+            let is_whole = deployment.unavailable(own, now) == 0;
+            let old = deployment.pods.iter().position(is_old);
+            let unavailable = deployment.pods.iter().position(|pod| is_old(pod) && !is_available(pod));
+            if let Some(at) = unavailable.or(old.filter(|_| is_whole)) {
                 deployment.pods.remove(at);
                 deployment.due.push(now + SignedDuration::from_secs(MADE_AFTER));
             }
@@ -445,6 +451,12 @@ impl Cluster {
 }
 
 impl Deployment {
+    /// How many pods it lacks that have been ready for so long.
+    fn unavailable(&self, min_ready: SignedDuration, now: Timestamp) -> u32 {
+        let available = self.pods.iter().filter(|pod| pod.view.available_at(min_ready).is_some_and(|at| at <= now)).count();
+        self.replicas - u32::try_from(available).unwrap()
+    }
+
     fn make(&mut self, name: &str, now: Timestamp, settings: i64) -> Pod {
         let name = format!("{name}-{}", self.made);
         self.made += 1;
