@@ -91,6 +91,27 @@ error[unknown-port-name]: Deployment shop/web: containers[web].livenessProbe.tcp
 }
 
 #[test]
+fn what_is_found_of_several_objects_is_said_once_with_all_places() {
+    let unnamed = SOUND.replace(", app.kubernetes.io/name: web", "");
+    let other = unnamed.replace("name: web,", "name: other,");
+    let folder = Folder::with(&[("m/a.yaml", &unnamed), ("m/b.yaml", &format!("{other}---\n{}", other.replace("other", "third")))]);
+    let wanted = "\
+note[no-name-label]: Deployment shop/web: labels: there is no label app.kubernetes.io/name
+ --> m/a.yaml:8:7
+  |
+8 |       labels: {app: web}
+  |       ^^^^^^
+  |
+  = note: the same at
+          m/b.yaml:8:7: Deployment shop/other
+          m/b.yaml:23:7: Deployment shop/third
+  = help: Add the label to the pod template, or have a policy set it.
+
+";
+    folder.run("check m", "").has(0, wanted).tells("no errors, no warnings and 3 notes in 2 files");
+}
+
+#[test]
 fn lines_that_may_hold_credentials_are_not_shown() {
     let pod =
         |rest: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  containers: [{{name: web, env: [{rest}]}}]\n");
@@ -294,7 +315,7 @@ fn github_annotations_are_one_line_each() {
 #[test]
 fn escapes_of_terminals_are_not_passed_on() {
     let hostile = unsound().replace("name: web, namespace", "name: \"a\\e[31m\", namespace");
-    let folder = Folder::with(&[("a\u{1b}[31m.yaml", &hostile)]);
+    let folder = Folder::with(&[("a\u{1b}[31m.yaml", &hostile), ("b\u{1b}[31m.yaml", &hostile.replace("name: \"a", "name: \"b"))]);
     for format in ["table", "github", "junit", "json", "sarif"] {
         let printed = folder.run(&format!("check -o {format} ."), "").stdout;
         assert!(!printed.contains('\u{1b}'), "{format}\n{printed}");
