@@ -3,6 +3,8 @@
 //!
 //! Admission can pass over one pod several times, because others change it in between. Each pass leaves alone what an earlier one
 //! recorded, so that passing again changes nothing, and adds what has become due since: a container that was injected, say.
+//!
+//! A pod in a file is decided in the same way. Nobody takes anything back there, so nothing is recorded.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,12 +18,12 @@ use crate::{
     policy::{ANNOTATIONS_LIMIT, annotations_size},
 };
 
-/// What policies give a pod that is about to be created.
+/// What policies give a pod that is about to be created, or that a file describes.
 #[derive(Clone, Debug, Default)]
 pub struct Creation {
     /// What each policy that selects the pod has to say, in the policies' order.
     pub verdicts: Vec<Verdict>,
-    /// The labels and annotations to write, the record included.
+    /// The labels and annotations to write, the record included where there is one.
     pub metadata: MetadataPlan,
     /// The probes, hooks and the grace period to write, by field, as the API server stores them.
     pub settings: Vec<Setting>,
@@ -83,8 +85,17 @@ impl Creation {
     }
 }
 
-/// What the policies give the pod.
+/// What the policies give a pod that is about to be created.
 pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
+    give(program, pod, true)
+}
+
+/// What the policies give a pod that a file describes.
+pub(crate) fn render(program: &Program, pod: &Pod) -> Creation {
+    give(program, pod, false)
+}
+
+fn give(program: &Program, pod: &Pod, is_recorded: bool) -> Creation {
     if pod.life != Life::Live {
         return Creation::default();
     }
@@ -95,13 +106,16 @@ pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
         return Creation::default();
     }
     let facts = program.facts(&pod.namespace);
-    let scene = Scene { pod, policies, facts, settings: program.settings(), settled: Some(&old) };
+    let scene = Scene { pod, policies, facts, settings: program.settings(), settled: Some(&old), is_recorded };
     let mut ledger = Ledger::new(scene.policies.clone());
     // What an earlier pass gave counts as the pod's own now: whatever is added must go with it.
     container::decide(&scene, &Record::default(), &mut ledger);
-    let (settings, created) = settings(pod, &mut ledger);
+    let given = given(&mut ledger);
     let mut with_settings = old.clone();
-    with_settings.created.extend(created);
+    if is_recorded {
+        with_settings.created.extend(given.iter().map(|(setting, by)| created(pod, setting, by)));
+    }
+    let settings = given.into_iter().map(|(setting, _)| setting).collect();
     let plan = metadata::decide(&scene, &own, &with_settings, &mut ledger).plan(pod, &old, &mut ledger);
     let verdicts = ledger.into_outcome().verdicts;
     if fits(pod, &plan) {
@@ -117,17 +131,21 @@ pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
     Creation { verdicts, omitted: Omitted::Everything, ..Creation::default() }
 }
 
-/// The settings that must be written, and how the record remembers them.
-fn settings(pod: &Pod, ledger: &mut Ledger<'_>) -> (Vec<Setting>, Vec<(String, CreatedEntry)>) {
-    let mut settings = Vec::new();
-    let mut entries = Vec::new();
-    for outcome in std::mem::take(&mut ledger.fields) {
-        let (Source::Policy(by), Some(value), false) = (outcome.source, outcome.value, outcome.done) else { continue };
-        entries.push((outcome.field.to_string(), CreatedEntry { by, was: declared(pod, &outcome.field) }));
-        settings.push(Setting { field: outcome.field, value: value.stored() });
-    }
-    settings.sort_by(|a, b| a.field.cmp(&b.field));
-    (settings, entries)
+/// The settings that must be written, by field, each with the policy that gives it.
+fn given(ledger: &mut Ledger<'_>) -> Vec<(Setting, String)> {
+    let outcomes = std::mem::take(&mut ledger.fields).into_iter();
+    let given = outcomes.filter_map(|outcome| match (outcome.source, outcome.value, outcome.done) {
+        (Source::Policy(by), Some(value), false) => Some((Setting { field: outcome.field, value: value.stored() }, by)),
+        _ => None,
+    });
+    let mut given: Vec<_> = given.collect();
+    given.sort_by(|(a, _), (b, _)| a.field.cmp(&b.field));
+    given
+}
+
+/// How the record remembers a setting.
+fn created(pod: &Pod, setting: &Setting, by: &str) -> (String, CreatedEntry) {
+    (setting.field.to_string(), CreatedEntry { by: by.to_owned(), was: declared(pod, &setting.field) })
 }
 
 /// What the pod says about the field; a grace period of Kubernetes' default says nothing.

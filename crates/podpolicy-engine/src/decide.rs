@@ -19,6 +19,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) settings: &'a Settings,
     /// At creation, the record of an earlier pass over the same pod: the fields in it stay as they are.
     pub(crate) settled: Option<&'a Record>,
+    /// Whether the pod keeps a record of what policies write.
+    pub(crate) is_recorded: bool,
 }
 
 impl Scene<'_> {
@@ -53,7 +55,14 @@ pub(crate) fn decide(program: &Program, pod: &Pod) -> Outcome {
         let own = Own::of(pod, &record, &theirs);
         let selected = program.select(pod, &own.labels);
         let (audits, enforcing): (Vec<_>, Vec<_>) = selected.into_iter().partition(|policy| policy.is_audit());
-        let scene = Scene { pod, policies: enforcing, facts: program.facts(&pod.namespace), settings: program.settings(), settled: None };
+        let scene = Scene {
+            pod,
+            policies: enforcing,
+            facts: program.facts(&pod.namespace),
+            settings: program.settings(),
+            settled: None,
+            is_recorded: true,
+        };
         let mut ledger = Ledger::new(scene.policies.clone());
         let metadata = metadata::decide(&scene, &own, &record, &mut ledger);
         let lost: Vec<_> = drifted.iter().filter(|key| !theirs.contains(*key) && !metadata.restores(**key, &scene)).copied().collect();

@@ -224,7 +224,9 @@ pub(crate) fn decide<'a>(scene: &Scene<'a>, own: &'a Own<'_>, record: &'a Record
             Decided { key, value: own.get(key), entry: None, policies }
         });
     }
-    let record = if scene.is_creation() {
+    let record = if !scene.is_recorded {
+        record.clone()
+    } else if scene.is_creation() {
         leave_large_annotations_out(&mut keys, own, record);
         to_record(&keys, record)
     } else {

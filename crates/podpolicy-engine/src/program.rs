@@ -65,6 +65,12 @@ impl Program {
         creation::create(self, pod)
     }
 
+    /// What the policies give a pod that a file describes: as at its creation, but that nothing is recorded, and so no annotation is too large
+    /// to be given with the rest.
+    pub fn render(&self, pod: &Pod) -> Creation {
+        creation::render(self, pod)
+    }
+
     /// What is left to decide about pods that are created in a place, once everything but the pod is known.
     pub fn residue<'a>(&'a self, place: Place<'a>) -> Vec<Remaining<'a>> {
         residue::residue(self, place)

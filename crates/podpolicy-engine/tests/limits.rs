@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use podpolicy_api::{APPLIED_ANNOTATION, FindingReason, PodPolicy};
-use podpolicy_engine::{Outcome, Pod, Policy, Program, Settings};
+use podpolicy_engine::{Creation, Omitted, Outcome, Pod, Policy, Program, Settings};
 use serde_json::{Value as Json, json};
 
 /// What the API server allows, in bytes of keys and values.
@@ -132,4 +132,29 @@ fn policy_whose_annotations_fit_no_pod_is_not_in_force() {
     assert!(policy.problems()[0].starts_with("spec.annotations: 262148 bytes in all"), "{:?}", policy.problems());
     let (outcome, patched) = decide(&[policy], &pod(&json!({})));
     assert!(outcome.verdicts.is_empty() && patched.labels.is_empty());
+}
+
+#[test]
+fn large_annotation_is_given_in_a_file_and_after_the_creation_in_a_cluster() {
+    let large = "x".repeat(5000);
+    let policies = [policy("large", &json!({ "annotations": { "note": large } }))];
+    let program = Program::new(policies, HashMap::new(), Settings::default());
+    let pod = pod(&json!({}));
+    assert!(program.create(&pod).is_empty(), "the controller gives it");
+    let rendered = program.render(&pod).metadata.annotations;
+    assert_eq!(rendered.keys().collect::<Vec<_>>(), ["note"]);
+    assert_eq!(rendered["note"], Some(large));
+}
+
+#[test]
+fn file_without_room_gets_the_settings_alone() {
+    let policies = [policy("note", &json!({ "annotations": { "note": "to whom" }, "terminationGracePeriodSeconds": 60 }))];
+    let program = Program::new(policies, HashMap::new(), Settings::default());
+    let bytes = "note".len() + "to whom".len();
+    let given = |room| {
+        let Creation { metadata, settings, omitted, .. } = program.render(&pod_with_room_for(room));
+        (metadata.annotations.len(), settings.len(), omitted)
+    };
+    assert_eq!(given(bytes), (1, 1, Omitted::Nothing));
+    assert_eq!(given(bytes - 1), (0, 1, Omitted::Metadata));
 }

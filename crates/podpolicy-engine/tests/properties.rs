@@ -49,6 +49,16 @@ proptest! {
     }
 
     #[test]
+    fn file_gives_a_pod_what_its_creation_gives_but_no_record(world in worlds()) {
+        let (program, pod) = (world.program(), world.new_pod());
+        let mut rendered = pod.clone();
+        program.render(&pod).apply(&mut rendered);
+        let mut created = created(&program, &pod);
+        created.annotations.remove(APPLIED_ANNOTATION);
+        prop_assert_eq!(rendered, created);
+    }
+
+    #[test]
     fn created_pod_needs_nothing_more(world in worlds()) {
         let program = world.program();
         let pod = created(&program, &world.new_pod());

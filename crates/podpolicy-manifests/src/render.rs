@@ -76,7 +76,7 @@ fn edit_document(
         let Some(place) = object.template() else { continue };
         let Described { path, pod, title, .. } = pods::describe(manifest, document, &object, place, namespace)?;
         let here = |message: String| Flaw::at(manifest.offset(document, &path), message);
-        let creation = program.create(&pod);
+        let creation = program.render(&pod);
         let note =
             |field, message| Note { problem: manifest.problem(here(message)), object: title.clone(), path: object.path.clone(), field };
         notes.extend(noted(&creation).into_iter().map(|(field, message)| note(field, message)));

@@ -1,14 +1,12 @@
 //! What was decided for a pod, put into the value that describes the pod. Numbers that are Kubernetes' defaults are not spelled out, as a
 //! person would not.
 
-use podpolicy_api::APPLIED_ANNOTATION;
 use podpolicy_engine::{Creation, Field, Setting};
 use serde_json::{Map, Value as Json, json};
 
-/// Gives a pod or pod template (metadata and spec) what was decided. Files carry no record of it.
+/// Gives a pod or pod template (metadata and spec) what was decided.
 pub(crate) fn apply(template: &mut Json, creation: &Creation) {
     for (field, changes) in [("labels", &creation.metadata.labels), ("annotations", &creation.metadata.annotations)] {
-        let changes: Vec<_> = changes.iter().filter(|(key, _)| *key != APPLIED_ANNOTATION).collect();
         if changes.is_empty() {
             continue;
         }

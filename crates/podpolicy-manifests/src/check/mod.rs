@@ -129,11 +129,11 @@ impl Check<'_> {
         checked.pods += 1;
         checked.selecting.extend(outcome.verdicts.iter().map(|verdict| verdict.policy.id().clone()));
         let mut found: Vec<_> = decided::findings(&outcome, template).collect();
-        let creation = self.program.create(pod);
+        let creation = self.program.render(pod);
         let mut applied = (*template).clone();
         setting::apply(&mut applied, &creation);
         if let Ok(again) = render::pod(&applied, object, &pod.namespace) {
-            found.extend(decided::label_selects_policy(&creation, &self.program.create(&again)));
+            found.extend(decided::label_selects_policy(&creation, &self.program.render(&again)));
         }
         match Template::deserialize(&applied) {
             Ok(read) => {

@@ -44,6 +44,9 @@ pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &J
         let offset = document.node(document.root()).head() + at;
         return Err(Flaw::at(offset, "a carriage return without a line feed: save the file with line endings of Unix or Windows"));
     }
+    if old == new {
+        return Ok(Vec::new());
+    }
     let layout = Layout::of(manifest.text(), document);
     let mut editor = Editor { text: manifest.text(), document, layout, splices: Vec::new(), claims: Some(Vec::new()) };
     editor.node(None, document.root(), old, new)?;
@@ -103,11 +106,8 @@ struct Place {
 }
 
 impl<'a> Editor<'a> {
-    /// Makes a node mean another value.
+    /// Makes a node mean another value, which differs from what it means.
     fn node(&mut self, place: Option<Place>, id: NodeId, old: &'a Json, new: &'a Json) -> Result<(), Flaw> {
-        if old == new {
-            return Ok(());
-        }
         let document = self.document;
         let node = document.node(id);
         if node.is_shared() {
@@ -125,7 +125,8 @@ impl<'a> Editor<'a> {
             }
             (Kind::Sequence { flow }, Json::Array(old), Json::Array(new)) if old.len() == new.len() => {
                 let place = Place { key: None, flow, column: self.layout.column(self.text, node.start()) };
-                document.items(id).zip(old.iter().zip(new)).try_for_each(|(item, (old, new))| self.node(Some(place), item, old, new))
+                let mut changed = document.items(id).zip(old.iter().zip(new)).filter(|(_, (old, new))| old != new);
+                changed.try_for_each(|(item, (old, new))| self.node(Some(place), item, old, new))
             }
             (Kind::Scalar(style), _, _) if style != Style::Block && !node.is_absent() && !new.is_object() && !new.is_array() => {
                 let text = write::scalar(new, style, self.layout.json);
@@ -177,17 +178,22 @@ impl<'a> Editor<'a> {
         let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, &new.iter().collect::<Vec<_>>()) };
         let column = self.layout.column(self.text, self.document.node(first).head());
         let mut removed = Vec::new();
-        let mut inherited: Vec<_> = old.keys().map(String::as_str).collect();
+        // What is merged in is said by no entry.
+        let mut inherited: Vec<_> = if self.document.has_references() { old.keys().map(String::as_str).collect() } else { Vec::new() };
         for (index, &(name, value)) in entries.iter().enumerate() {
             if is_merge(self.text, self.document, name) {
                 continue;
             }
             let spelled = key(self.text, self.document, name)?;
             inherited.retain(|key| *key != spelled);
-            if old.get(&spelled) != new.get(&spelled) && layout::is_marked(self.text, self.document.node(name).head()) {
+            let (before, after) = (old.get(&*spelled), new.get(&*spelled));
+            if before == after {
+                continue;
+            }
+            if layout::is_marked(self.text, self.document.node(name).head()) {
                 return Err(self.problem(name, block::MARKED));
             }
-            match (old.get(&spelled), new.get(&spelled)) {
+            match (before, after) {
                 (Some(old), Some(new)) => self.node(Some(Place { key: Some(name), flow, column }), value, old, new)?,
                 (Some(_), None) if flow => removed.push(index),
                 (Some(_), None) => self.remove_from_block(name, value)?,

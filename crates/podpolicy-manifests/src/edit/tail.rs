@@ -49,7 +49,7 @@ pub(super) fn tail(text: &str, document: &Document, last: (NodeId, NodeId), colu
         start = start - before.len() + blanks;
         Json::Array(vec![meaning])
     } else {
-        Json::Object(Map::from_iter([(yaml::key(text, document, name).ok()?, meaning)]))
+        Json::Object(Map::from_iter([(yaml::key(text, document, name).ok()?.into_owned(), meaning)]))
     };
     let own = layout::column(text, start);
     let mut tail = Tail::default();

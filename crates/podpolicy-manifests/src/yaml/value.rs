@@ -81,7 +81,7 @@ impl Reader<'_> {
             if is_merge(self.text, self.document, name) {
                 self.merge(content, &mut merged)?;
             } else {
-                map.insert(key(self.text, self.document, name)?, self.value(content)?);
+                map.insert(key(self.text, self.document, name)?.into_owned(), self.value(content)?);
             }
         }
         for (key, value) in merged {
@@ -120,10 +120,8 @@ pub(crate) fn is_merge(text: &str, document: &Document, key: NodeId) -> bool {
 }
 
 /// A key of a mapping, as a string.
-pub(crate) fn key(text: &str, document: &Document, id: NodeId) -> Result<String, Flaw> {
-    plain_key(text, document, id)
-        .map(Cow::into_owned)
-        .ok_or_else(|| Flaw::at(document.node(id).head(), "a key that is no scalar; a manifest has none"))
+pub(crate) fn key<'a>(text: &'a str, document: &'a Document, id: NodeId) -> Result<Cow<'a, str>, Flaw> {
+    plain_key(text, document, id).ok_or_else(|| Flaw::at(document.node(id).head(), "a key that is no scalar; a manifest has none"))
 }
 
 /// A key of a mapping, as a string; none where it is no scalar.
