@@ -52,8 +52,10 @@ pub(super) fn read(paths: &[PathBuf]) -> Reading {
         if path.as_os_str() == "-" {
             sources.push(None);
         } else {
+            // As a text, because the hash of a path looks at each of its parts.
+            let mut is_new = |file: &Found| seen.insert(file.canonical.clone().into_os_string());
             match walk::files(path) {
-                Ok(files) => sources.extend(files.into_iter().filter(|file| seen.insert(file.canonical.clone())).map(Some)),
+                Ok(files) => sources.extend(files.into_iter().filter(|file| is_new(file)).map(Some)),
                 Err(mistake) => reading.mistakes.push(mistake),
             }
         }

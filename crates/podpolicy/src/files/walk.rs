@@ -56,7 +56,8 @@ pub(super) fn files(path: &Path) -> Result<Vec<Found>, Mistake> {
     let walk = WalkBuilder::new(path)
         .require_git(false)
         .follow_links(false)
-        .sort_by_file_name(std::ffi::OsStr::cmp)
+        // In one folder the whole paths are in the order of the names, and names would have to be looked for in the paths.
+        .sort_by_file_path(|a, b| a.as_os_str().cmp(b.as_os_str()))
         .filter_entry(move |entry| {
             let is_chart = entry.file_type().is_some_and(|kind| kind.is_dir()) && entry.path().join(CHART).is_file();
             if is_chart {

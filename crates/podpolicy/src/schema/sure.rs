@@ -7,7 +7,10 @@ use serde_json::Value as Json;
 /// Whether the rule holds for the value, as far as can be seen here.
 pub(super) fn holds(rule: &str, value: &Json) -> bool {
     let is_chain = !rule.contains('?');
-    names(rule, value) || handlers(rule, value) || (is_chain && rule.split(" || ").any(|term| is_true(term, value)))
+    names(rule, value)
+        || handlers(rule, value)
+        || operator(rule, value)
+        || (is_chain && rule.split(" || ").any(|term| is_true(term, value)))
 }
 
 /// Rules on names. What Kubernetes takes for one, they do; these are the beginnings of their texts.
@@ -15,6 +18,11 @@ fn names(rule: &str, value: &Json) -> bool {
     match value {
         Json::Object(map) => rule.starts_with("self.all(key, key.matches(") && map.keys().all(|key| is_qualified_name(key)),
         Json::String(text) if rule.starts_with("self.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')") => is_label_value(text),
+        Json::String(text) if rule.starts_with("self.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?(") => is_qualified_name(text),
+        Json::String(text) if rule == "self.matches('^[-a-z0-9*?]+$')" => {
+            let is_of_glob = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*?".contains(&byte);
+            !text.is_empty() && text.bytes().all(is_of_glob)
+        }
         Json::String(text) => {
             rule.starts_with("type(self) == int ? int(self) >= 1 && int(self) <= 65535 : string(self)") && is_port_name(text)
         }
@@ -24,6 +32,13 @@ fn names(rule: &str, value: &Json) -> bool {
         }
         Json::Null | Json::Bool(_) | Json::Array(_) => false,
     }
+}
+
+/// What an operator of a selector says of its values.
+fn operator(rule: &str, value: &Json) -> bool {
+    let has_values = value["values"].as_array().is_some_and(|values| !values.is_empty());
+    let takes_values = matches!(value["operator"].as_str(), Some("In" | "NotIn"));
+    rule.starts_with("self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 :") && takes_values && has_values
 }
 
 /// `[has(self.a), has(self.b)].filter(given, given).size() == 1`
@@ -62,6 +77,9 @@ mod tests {
 
     use super::*;
 
+    const GLOB: &str = "self.matches('^[-a-z0-9*?]+$')";
+    const VALUES: &str = "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values)";
+
     #[test]
     fn nothing_holds_for_sure_that_could_be_broken() {
         let (one, none) = ("[has(self.a), has(self.b)].filter(given, given).size() == 1", "has(self.a) || has(self.b)");
@@ -79,6 +97,12 @@ mod tests {
             ("has(self.a) && has(self.b) || has(self.c)", json!({ "a": 1 }), false),
             ("self.all(key, key.matches('x'))", json!({ "a/b": 1 }), true),
             ("self.all(key, key.matches('x'))", json!({ "a/b/c": 1 }), false),
+            (GLOB, json!("web-*"), true),
+            (GLOB, json!("Web"), false),
+            (GLOB, json!(""), false),
+            (VALUES, json!({ "operator": "In", "values": ["a"] }), true),
+            (VALUES, json!({ "operator": "In", "values": [] }), false),
+            (VALUES, json!({ "operator": "Exists" }), false),
         ] {
             assert_eq!(holds(rule, &value), wanted, "{rule} {value}");
         }
