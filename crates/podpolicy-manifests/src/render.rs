@@ -130,7 +130,13 @@ pub(crate) fn check_texts(manifest: &Manifest, document: &Document, path: &[Step
             continue;
         };
         let offset = manifest.offset(document, &[path, &Step::keys(["metadata", field, key])].concat());
-        return Err(Flaw::at(offset, format!("{field}[{key}]: a string is wanted, not {value}; put it in quotes")));
+        let found = match value {
+            Json::Null => "nothing; give it a value, or remove it".to_owned(),
+            Json::Array(_) => "a list".to_owned(),
+            Json::Object(_) => "a mapping".to_owned(),
+            Json::Bool(_) | Json::Number(_) | Json::String(_) => format!("{value}; put it in quotes"),
+        };
+        return Err(Flaw::at(offset, format!("{field}[{key}]: a string is wanted, not {found}")));
     }
     Ok(())
 }

@@ -144,6 +144,10 @@ impl<'a> Editor<'a> {
     fn value(&mut self, place: Option<Place>, id: NodeId, new: &Json) -> Result<(), Flaw> {
         let Some(place) = place else { return Err(self.problem(id, "the document is no mapping")) };
         let node = self.document.node(id);
+        let properties = &self.text[node.head()..node.start()];
+        if properties.contains("!!null") || properties.contains('!') && (new.is_object() || new.is_array()) {
+            return Err(self.problem(id, "a tag says that this is something else than what a policy sets: remove the tag"));
+        }
         let (from, to) = (node.start(), self.content_end(id));
         if place.flow {
             let text = self.layout.flow(new);
@@ -175,6 +179,9 @@ impl<'a> Editor<'a> {
         old: &'a Map<String, Json>,
         new: &'a Map<String, Json>,
     ) -> Result<(), Flaw> {
+        if flow && !self.text[self.document.node(id).start()..].starts_with('{') {
+            return Err(self.problem(id, "a policy adds to this, which has no braces: write {name: value}"));
+        }
         let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, &new.iter().collect::<Vec<_>>()) };
         let column = self.layout.column(self.text, self.document.node(first).head());
         let mut removed = Vec::new();
