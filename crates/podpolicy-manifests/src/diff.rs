@@ -8,8 +8,8 @@ use crate::edit::{self, Splice};
 struct Change<'a> {
     /// Where the old lines are.
     bytes: Range<usize>,
-    old: Vec<&'a str>,
-    new: Vec<String>,
+    old: &'a str,
+    new: String,
 }
 
 /// The hunks of a unified diff, each with this many lines around what changes. The splices are in order.
@@ -34,12 +34,8 @@ pub(crate) fn unified(text: &str, splices: &[Splice], context: usize) -> String 
         let mut at = first.bytes.start;
         for Change { bytes, old, new } in together {
             text[at..bytes.start].split_inclusive('\n').for_each(|line| hunk.line(' ', line));
-            for line in old {
-                hunk.line('-', line);
-            }
-            for line in new {
-                hunk.line('+', line);
-            }
+            old.split_inclusive('\n').for_each(|line| hunk.line('-', line));
+            new.split_inclusive('\n').for_each(|line| hunk.line('+', line));
             at = bytes.end;
         }
         for line in &after {
@@ -64,7 +60,7 @@ struct Place {
 
 impl Place {
     fn advance(&mut self, text: &str, byte: usize) {
-        self.line += text[self.byte..byte].matches('\n').count();
+        self.line += memchr::memchr_iter(b'\n', &text.as_bytes()[self.byte..byte]).count();
         self.byte = byte;
     }
 }
@@ -131,19 +127,16 @@ fn lines_of(text: &str, Splice { range, text: new }: &Splice) -> Range<usize> {
     start..end
 }
 
-fn change<'a>(text: &'a str, mut bytes: Range<usize>, splices: &[Splice]) -> Option<Change<'a>> {
-    let edited = edit::apply_within(text, bytes.clone(), splices);
-    let mut old: Vec<_> = text[bytes.clone()].split_inclusive('\n').collect();
-    let mut new: Vec<_> = edited.split_inclusive('\n').map(str::to_owned).collect();
-    while let (Some(line), Some(other)) = (old.last(), new.last())
-        && line == other
-    {
-        bytes.end -= line.len();
-        old.pop();
-        new.pop();
-    }
-    let same = old.iter().zip(&new).take_while(|(line, other)| line == other).count();
-    bytes.start += old.drain(..same).map(str::len).sum::<usize>();
-    new.drain(..same);
-    (!old.is_empty() || !new.is_empty()).then_some(Change { bytes, old, new })
+fn change<'a>(text: &'a str, bytes: Range<usize>, splices: &[Splice]) -> Option<Change<'a>> {
+    let mut new = edit::apply_within(text, bytes.clone(), splices);
+    let same =
+        |lines: &mut dyn Iterator<Item = (&str, &str)>| lines.take_while(|(old, new)| old == new).map(|(old, _)| old.len()).sum::<usize>();
+    let old = &text[bytes.clone()];
+    let after = same(&mut old.split_inclusive('\n').rev().zip(new.split_inclusive('\n').rev()));
+    let old = &old[..old.len() - after];
+    new.truncate(new.len() - after);
+    let before = same(&mut old.split_inclusive('\n').zip(new.split_inclusive('\n')));
+    new.drain(..before);
+    let change = Change { bytes: bytes.start + before..bytes.end - after, old: &old[before..], new };
+    (!change.old.is_empty() || !change.new.is_empty()).then_some(change)
 }

@@ -18,8 +18,6 @@ use crate::{
 /// What policies make of a text.
 #[derive(Debug, Default)]
 pub struct Rendered {
-    /// The text with the policies applied; none where nothing changes.
-    pub text: Option<String>,
     /// Documents that stay as they are because of a mistake.
     pub problems: Vec<Problem>,
     /// What the policies have to say about pods, in the documents' order.
@@ -28,6 +26,11 @@ pub struct Rendered {
 }
 
 impl Rendered {
+    /// The text with the policies applied; none where nothing changes. `before` is the text that was rendered.
+    pub fn text(&self, before: &str) -> Option<String> {
+        (!self.splices.is_empty()).then(|| edit::apply(before, &self.splices))
+    }
+
     /// What changes as the hunks of a unified diff, each with this many lines around what changes; empty where nothing does. `before` is the text
     /// that was rendered.
     pub fn diff(&self, before: &str, context: usize) -> String {
@@ -56,9 +59,6 @@ pub fn render(manifest: &Manifest, program: &Program, namespace: &str) -> Render
             Ok(edits) => rendered.splices.extend(edits),
             Err(flaw) => rendered.problems.push(manifest.problem(flaw)),
         }
-    }
-    if !rendered.splices.is_empty() {
-        rendered.text = Some(edit::apply(manifest.text(), &rendered.splices));
     }
     rendered
 }

@@ -19,7 +19,7 @@ spec: {selector: {matchLabels: {app: web}}, labels: {team: shop}, annotations: {
 fn after(text: &str) -> String {
     let rendered = rendered(POLICY, text);
     assert!(rendered.problems.is_empty(), "{:?}", rendered.problems);
-    rendered.text.unwrap_or_else(|| text.to_owned())
+    rendered.text(text).unwrap_or_else(|| text.to_owned())
 }
 
 #[test]
@@ -62,8 +62,12 @@ fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
 
 #[test]
 fn line_endings_of_old_machines_are_a_problem() {
-    let rendered = rendered(POLICY, "kind: Pod\rapiVersion: v1\rmetadata:\r  labels: {app: web}\rspec: {containers: [{name: web}]}\r");
-    assert!(rendered.text.is_none() && rendered.problems[0].message.contains("a carriage return without a line feed"), "{rendered:?}");
+    let text = "kind: Pod\rapiVersion: v1\rmetadata:\r  labels: {app: web}\rspec: {containers: [{name: web}]}\r";
+    let rendered = rendered(POLICY, text);
+    assert!(
+        rendered.text(text).is_none() && rendered.problems[0].message.contains("a carriage return without a line feed"),
+        "{rendered:?}"
+    );
 }
 
 #[test]

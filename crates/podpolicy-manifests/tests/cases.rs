@@ -30,7 +30,7 @@ fn check(case: &Path) -> Result<(), String> {
     for note in &rendered.notes {
         _ = writeln!(notes, "{} {}", note.object, note.problem);
     }
-    let after = rendered.text.unwrap_or(before);
+    let after = rendered.text(&before).unwrap_or(before);
     if std::env::var_os("UPDATE").is_some() {
         fs::write(case.join("after.yaml"), &after).unwrap();
         if !notes.is_empty() {

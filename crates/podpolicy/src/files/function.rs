@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (document, list) = resource_list(&manifest)?;
     let (text, results) = match apply(&arguments.options, &manifest, document, &list) {
         Ok(rendered) => (
-            rendered.text,
+            rendered.text(manifest.text()),
             rendered
                 .problems
                 .iter()

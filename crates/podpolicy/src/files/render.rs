@@ -32,8 +32,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Writes what changes; whether something failed.
 fn write_back(inputs: &Inputs) -> Result<bool> {
-    let outcome = inputs.apply(|file, rendered| match (&file.path, &rendered.text) {
-        (Some(path), Some(text)) if rendered.problems.is_empty() => write::replace(path, text).map(|()| Some(file.name)),
+    let outcome = inputs.apply(|file, rendered| match (&file.path, rendered.text(file.manifest.text())) {
+        (Some(path), Some(text)) if rendered.problems.is_empty() => write::replace(path, &text).map(|()| Some(file.name)),
         _ => Ok(None),
     })?;
     for changed in outcome.files {
@@ -46,7 +46,7 @@ fn write_back(inputs: &Inputs) -> Result<bool> {
 
 /// Prints the texts, unless something failed: a part of the manifests would look like all of them to whatever reads stdout.
 fn print(inputs: &Inputs) -> Result<bool> {
-    let mut outcome = inputs.apply(|file, rendered| rendered.text.take().unwrap_or_else(|| file.manifest.into_text()))?;
+    let mut outcome = inputs.apply(|file, rendered| rendered.text(file.manifest.text()).unwrap_or_else(|| file.manifest.into_text()))?;
     if !outcome.failed {
         if let Some((_, before_last)) = outcome.files.split_last_mut() {
             for text in before_last {
