@@ -1,6 +1,9 @@
 //! Changes of a text as a unified diff. What changes is known, so nothing is compared: it takes no longer than reading the text.
 
-use std::{fmt::Write as _, ops::Range};
+use std::{
+    fmt::{self, Write as _},
+    ops::Range,
+};
 
 use crate::edit::{self, Splice};
 
@@ -15,7 +18,9 @@ struct Change<'a> {
 /// The hunks of a unified diff, each with this many lines around what changes. The splices are in order.
 pub(crate) fn unified(text: &str, splices: &[Splice], context: usize) -> String {
     let changes = changes(text, splices);
-    let mut diff = String::new();
+    let added: usize = splices.iter().map(|splice| splice.text.len()).sum();
+    let mut diff = String::with_capacity(4 * added);
+    let mut hunk = Hunk::default();
     let mut place = Place::default();
     let mut rest = changes.as_slice();
     while let Some(first) = rest.first() {
@@ -27,7 +32,7 @@ pub(crate) fn unified(text: &str, splices: &[Splice], context: usize) -> String 
         let end = together.last().map_or(first.bytes.end, |last| last.bytes.end);
         let after: Vec<_> = text[end..].split_inclusive('\n').take(context).collect();
         place.advance(text, first.bytes.start - before.iter().map(|line| line.len()).sum::<usize>());
-        let mut hunk = Hunk::default();
+        hunk.clear();
         for line in &before {
             hunk.line(' ', line);
         }
@@ -41,7 +46,8 @@ pub(crate) fn unified(text: &str, splices: &[Splice], context: usize) -> String 
         for line in &after {
             hunk.line(' ', line);
         }
-        _ = writeln!(diff, "@@ -{} +{} @@", numbers(place.line, hunk.old), numbers(place.line + place.added - place.removed, hunk.new));
+        let (old, new) = (Lines(place.line, hunk.old), Lines(place.line + place.added - place.removed, hunk.new));
+        _ = writeln!(diff, "@@ -{old} +{new} @@");
         diff.push_str(&hunk.text);
         place.added += hunk.new;
         place.removed += hunk.old;
@@ -73,6 +79,11 @@ struct Hunk {
 }
 
 impl Hunk {
+    fn clear(&mut self) {
+        self.text.clear();
+        (self.old, self.new) = (0, 0);
+    }
+
     fn line(&mut self, mark: char, line: &str) {
         self.old += usize::from(mark != '+');
         self.new += usize::from(mark != '-');
@@ -85,9 +96,17 @@ impl Hunk {
 }
 
 /// The first line, from 0, and the number of lines, as they are written in a hunk's head.
-fn numbers(first: usize, count: usize) -> String {
-    let first = if count == 0 { first } else { first + 1 };
-    if count == 1 { first.to_string() } else { format!("{first},{count}") }
+struct Lines(usize, usize);
+
+impl fmt::Display for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(first, count) = *self;
+        match count {
+            0 => write!(f, "{first},0"),
+            1 => write!(f, "{}", first + 1),
+            _ => write!(f, "{},{count}", first + 1),
+        }
+    }
 }
 
 fn lines_before(text: &str, byte: usize, count: usize) -> Vec<&str> {
