@@ -57,10 +57,10 @@ impl Memory {
         let shown: HashSet<_> = pods.filter(|pod| !pod.is_leaving).map(|pod| pod.uid.as_str()).collect();
         self.sent.retain(|uid, until| shown.contains(uid.as_str()) && *until > now);
         self.stamped.retain(|uid, (stamp, until)| {
-            let workload = snapshot.workloads.iter().find(|workload| workload.uid == *uid);
-            *until > now && workload.is_some_and(|workload| workload.stamp.as_ref() != Some(stamp))
+            let workload = snapshot.workloads.iter().find(|workload| workload.own.uid == *uid);
+            *until > now && workload.is_some_and(|workload| workload.own.stamp.as_ref() != Some(stamp))
         });
-        let workloads: HashSet<_> = snapshot.workloads.iter().map(|workload| workload.uid.as_str()).collect();
+        let workloads: HashSet<_> = snapshot.workloads.iter().map(|workload| workload.own.uid.as_str()).collect();
         self.blocked.retain(|uid, _| workloads.contains(uid.as_str()));
         self.replaced.retain(|uid, replaced| workloads.contains(uid.as_str()) && replaced.epoch == snapshot.epoch);
         self.failures.retain(|id, (generation, failure)| {
@@ -76,9 +76,9 @@ impl Memory {
         match step {
             Step::Evict { workload, pod_uid, .. } => {
                 self.sent.insert(pod_uid.clone(), until);
-                if let Some(workload) = snapshot.workloads.iter().find(|other| other.uid == workload.uid) {
+                if let Some(workload) = snapshot.workloads.iter().find(|other| other.own.uid == workload.uid) {
                     let known = workload.pods.iter().map(|pod| pod.uid.clone()).collect();
-                    self.replaced.insert(workload.uid.clone(), Replaced { known, epoch: snapshot.epoch });
+                    self.replaced.insert(workload.own.uid.clone(), Replaced { known, epoch: snapshot.epoch });
                 }
             }
             Step::Restart { workload, stamp } => {
@@ -131,16 +131,16 @@ impl Memory {
     }
 
     pub(crate) fn was_stamped(&self, workload: &Workload, stamp: &str) -> bool {
-        self.stamped.get(&workload.uid).is_some_and(|(sent, _)| sent == stamp)
+        self.stamped.get(&workload.own.uid).is_some_and(|(sent, _)| sent == stamp)
     }
 
     pub(crate) fn blocked(&self, workload: &Workload) -> Option<&Blocked> {
-        self.blocked.get(&workload.uid)
+        self.blocked.get(&workload.own.uid)
     }
 
     /// Whether the pod has come to the workload after the last eviction there.
     pub(crate) fn is_replacement(&self, workload: &Workload, pod_uid: &str) -> bool {
-        self.replaced.get(&workload.uid).is_some_and(|replaced| !replaced.known.contains(pod_uid))
+        self.replaced.get(&workload.own.uid).is_some_and(|replaced| !replaced.known.contains(pod_uid))
     }
 
     pub(crate) fn failure(&self, policy: &PolicyId) -> Option<&RolloutFailure> {

@@ -27,7 +27,7 @@ use crate::{Metrics, world::World};
 use memory::Memory;
 use plan::plan;
 pub(crate) use plan::{Planned, Stand, Step};
-pub(crate) use snapshot::{Gate, PodView, PolicyView, Snapshot, Standing, Strays, Workload, WorkloadId};
+pub(crate) use snapshot::{Gate, PodView, PolicyView, Snapshot, Standing, Strays, Workload, WorkloadId, WorkloadView};
 use step::Done;
 pub(crate) use step::StepError;
 

@@ -86,7 +86,7 @@ fn claims(snapshot: &Snapshot) -> HashMap<&str, usize> {
         let wanted =
             snapshot.workloads.iter().filter(|workload| !work(policy, index, workload).is_empty() && can_replace(policy, workload).is_ok());
         for workload in wanted {
-            claims.entry(workload.uid.as_str()).or_insert(index);
+            claims.entry(workload.own.uid.as_str()).or_insert(index);
         }
     }
     claims
@@ -95,10 +95,10 @@ fn claims(snapshot: &Snapshot) -> HashMap<&str, usize> {
 /// Whether the policy's strategy can replace the pods of the workload.
 fn can_replace(policy: &PolicyView, workload: &Workload) -> Result<(), String> {
     match policy.rollout.strategy {
-        Strategy::Restart if !workload.rolls => {
+        Strategy::Restart if !workload.own.rolls => {
             Err(format!("{} has no rolling update of its own; use strategy Evict, or replace its pods yourself", workload.id))
         }
-        Strategy::Restart if workload.is_paused => Err(format!("{} is paused, so that it would not roll; resume it", workload.id)),
+        Strategy::Restart if workload.own.is_paused => Err(format!("{} is paused, so that it would not roll; resume it", workload.id)),
         Strategy::OnCreate | Strategy::Evict | Strategy::Restart => Ok(()),
     }
 }
@@ -142,7 +142,7 @@ impl<'a> Planner<'a> {
         let touched = |policy: &PolicyView| {
             let name = policy.before.as_ref().and_then(|before| before.workload.as_deref())?;
             let workload = self.workload(policy, name)?;
-            Some((workload.uid.as_str(), self.unavailable(policy, workload)))
+            Some((workload.own.uid.as_str(), self.unavailable(policy, workload)))
         };
         let by_workload: HashMap<_, _> = self.snapshot.policies.iter().filter_map(touched).collect();
         by_workload.values().sum()
@@ -157,7 +157,7 @@ impl<'a> Planner<'a> {
     /// How many pods the workload lacks that are ready, and have been for long enough.
     fn unavailable(&self, policy: &PolicyView, workload: &Workload) -> u32 {
         let available = workload.pods.iter().filter(|pod| self.is_available(policy, pod)).count();
-        workload.replicas.saturating_sub(u32::try_from(available).unwrap_or(u32::MAX))
+        workload.own.replicas.saturating_sub(u32::try_from(available).unwrap_or(u32::MAX))
     }
 
     fn is_available(&self, policy: &PolicyView, pod: &PodView) -> bool {
@@ -264,7 +264,7 @@ impl<'a> Planner<'a> {
         // What is under way goes first, then what a change of the policy has to mend, then the smallest.
         work.sort_by_key(|workload| {
             let WorkloadId { kind, key } = &workload.id;
-            (!scene.has_touched(workload), !workload.pods.iter().any(|pod| is_broken_by(index, pod)), workload.replicas, key, kind)
+            (!scene.has_touched(workload), !workload.pods.iter().any(|pod| is_broken_by(index, pod)), workload.own.replicas, key, kind)
         });
         let mut skipped = Vec::new();
         for workload in work {
@@ -306,7 +306,7 @@ impl Scene<'_> {
 
 impl Workload {
     fn target(&self) -> Target {
-        Target { id: self.id.clone(), uid: self.uid.clone() }
+        Target { id: self.id.clone(), uid: self.own.uid.clone() }
     }
 }
 
@@ -320,7 +320,7 @@ fn count<'b>(index: usize, pods: impl IntoIterator<Item = &'b PodView>) -> (u32,
 fn work<'b>(policy: &PolicyView, index: usize, workload: &'b Workload) -> Vec<&'b PodView> {
     let keeps_old_template = |pod: &PodView| match policy.rollout.strategy {
         Strategy::OnCreate | Strategy::Evict => false,
-        Strategy::Restart => workload.ordinal(pod).is_some_and(|ordinal| ordinal < workload.partition),
+        Strategy::Restart => workload.ordinal(pod).is_some_and(|ordinal| ordinal < workload.own.partition),
     };
     workload.pods.iter().filter(|pod| pod.is_outdated(index) && !keeps_old_template(pod)).collect()
 }

@@ -73,12 +73,19 @@ pub(crate) struct WorkloadId {
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub(crate) id: WorkloadId,
+    pub(crate) own: WorkloadView,
+    pub(crate) pods: Vec<PodView>,
+}
+
+/// What a workload and its own controller say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WorkloadView {
     pub(crate) uid: String,
     /// How many pods it is to have.
     pub(crate) replicas: u32,
-    /// How many of them its own controller does not count as available, by the workload's own `minReadySeconds`.
+    /// How many of them its controller does not count as available, by the workload's own `minReadySeconds`.
     pub(crate) unavailable: u32,
-    /// Whether its own controller is replacing pods.
+    /// Whether its controller is replacing pods, or has not seen its present spec.
     pub(crate) is_rolling: bool,
     pub(crate) is_paused: bool,
     /// Whether it replaces pods by itself when its template changes.
@@ -87,10 +94,10 @@ pub(crate) struct Workload {
     pub(crate) partition: u32,
     /// A digest of its template.
     pub(crate) template: String,
+    /// The restart stamp on its template.
     pub(crate) stamp: Option<String>,
     /// Why its controller cannot make pods.
     pub(crate) failure: Option<String>,
-    pub(crate) pods: Vec<PodView>,
 }
 
 /// A pod.

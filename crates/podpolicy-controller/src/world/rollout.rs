@@ -37,8 +37,8 @@ impl World {
             };
             let id = WorkloadId { kind, key: workload_key };
             let workload = workloads.entry(id).or_insert_with_key(|id| workload(id, known));
-            if workload.failure.is_none() {
-                workload.failure = failure.map(str::to_owned);
+            if workload.own.failure.is_none() {
+                workload.own.failure = failure.map(str::to_owned);
             }
             workload.pods.push(view);
         }
@@ -123,21 +123,7 @@ fn gate(at_creation: Option<AtCreation>) -> Gate {
 }
 
 fn workload(id: &WorkloadId, known: &Known) -> Workload {
-    let Known { uid, owner: _, replicas, unavailable, is_rolling, is_paused, rolls, partition, template, stamp, failure } = known.clone();
-    Workload {
-        id: id.clone(),
-        uid,
-        replicas,
-        unavailable,
-        is_rolling,
-        is_paused,
-        rolls,
-        partition,
-        template,
-        stamp,
-        failure,
-        pods: Vec::new(),
-    }
+    Workload { id: id.clone(), own: known.own.clone(), pods: Vec::new() }
 }
 
 fn view(key: &Key, slot: &PodSlot, ranks: &HashMap<&PolicyId, usize>, exempting: &[(usize, &Policy)]) -> PodView {

@@ -7,32 +7,16 @@ use podpolicy_engine::Owner;
 use crate::{
     observe::Key,
     projection::{RollingUpdate, Selecting, UpdateStrategy, WorkloadStatus},
+    rollout::WorkloadView,
     source::SelectingKind,
 };
 
 /// A workload that is known.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Known {
-    pub(crate) uid: String,
     /// The Deployment of a ReplicaSet.
     pub(crate) owner: Option<Owner>,
-    /// How many pods it is to have.
-    pub(crate) replicas: u32,
-    /// How many of them its own controller does not count as available, by the workload's own `minReadySeconds`.
-    pub(crate) unavailable: u32,
-    /// Whether its own controller is replacing pods, or has not seen its present spec.
-    pub(crate) is_rolling: bool,
-    pub(crate) is_paused: bool,
-    /// Whether it replaces pods by itself when its template changes.
-    pub(crate) rolls: bool,
-    /// Pods of a StatefulSet with a lower ordinal keep the old template.
-    pub(crate) partition: u32,
-    /// A digest of its template.
-    pub(crate) template: String,
-    /// The restart stamp on its template.
-    pub(crate) stamp: Option<String>,
-    /// Why its controller cannot make pods.
-    pub(crate) failure: Option<String>,
+    pub(crate) own: WorkloadView,
 }
 
 /// All of them.
@@ -72,7 +56,7 @@ impl Workloads {
     /// The workload that makes the pods of an owner: of a ReplicaSet, its Deployment. With it, why the owner cannot make pods.
     pub(super) fn of(&self, namespace: &str, owner: &Owner) -> Option<(SelectingKind, Key, &Known, Option<&str>)> {
         let (kind, key, known) = self.find(namespace, owner)?;
-        let failure = known.failure.as_deref();
+        let failure = known.own.failure.as_deref();
         match &known.owner {
             None => Some((kind, key, known, failure)),
             Some(owner) => self.find(namespace, owner).map(|(kind, key, known)| (kind, key, known, failure)),
@@ -82,7 +66,7 @@ impl Workloads {
     fn find(&self, namespace: &str, owner: &Owner) -> Option<(SelectingKind, Key, &Known)> {
         let kind = SelectingKind::ALL.into_iter().find(|kind| kind.kind() == owner.kind)?;
         let key = Key { namespace: namespace.to_owned(), name: owner.name.clone() };
-        let known = self.known.get(&(kind, key.clone())).filter(|known| known.uid == owner.uid)?;
+        let known = self.known.get(&(kind, key.clone())).filter(|known| known.own.uid == owner.uid)?;
         Some((kind, key, known))
     }
 }
@@ -126,9 +110,9 @@ fn known(kind: SelectingKind, object: &Selecting) -> Option<Known> {
     let is_unseen = observed_generation.unwrap_or_default() < metadata.generation.unwrap_or_default();
     let failure = status.conditions.iter().flatten().find(|condition| condition.kind == "ReplicaFailure" && condition.status == "True");
     let template = spec.template.clone().unwrap_or_default();
-    Some(Known {
+    let owner = owner.map(|owner| Owner { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() });
+    let own = WorkloadView {
         uid: metadata.uid.clone().unwrap_or_default(),
-        owner: owner.map(|owner| Owner { kind: owner.kind.clone(), name: owner.name.clone(), uid: owner.uid.clone() }),
         replicas,
         unavailable: replicas.saturating_sub(available_replicas.or(*number_available).unwrap_or_default()),
         is_rolling: is_unseen || is_behind,
@@ -138,5 +122,6 @@ fn known(kind: SelectingKind, object: &Selecting) -> Option<Known> {
         template: template.digest,
         stamp: template.stamp,
         failure: failure.and_then(|condition| condition.message.clone()),
-    })
+    };
+    Some(Known { owner, own })
 }

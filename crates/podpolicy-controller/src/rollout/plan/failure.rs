@@ -14,8 +14,8 @@ impl<'a> Planner<'a> {
         let (workload, pod, message) = self.failed_pod(scene)?;
         let failure = RolloutFailure {
             workload: workload.id.named_by(&scene.policy.id),
-            workload_uid: workload.uid.clone(),
-            template: workload.template.clone(),
+            workload_uid: workload.own.uid.clone(),
+            template: workload.own.template.clone(),
             pod: pod.name.clone(),
             exempt: pod.owner_uid.clone().filter(|_| scene.policy.rollout.on_failure == FailureAction::Revert),
             container: pod.trouble.as_ref().and_then(|trouble| trouble.container.clone()),
@@ -29,8 +29,8 @@ impl<'a> Planner<'a> {
 
     /// Whether a failure still counts: the workload is the same, with the same template.
     pub(super) fn stands(&self, policy: &PolicyView, failure: &RolloutFailure) -> bool {
-        let workload = self.snapshot.workloads.iter().find(|workload| workload.uid == failure.workload_uid);
-        workload.is_some_and(|workload| workload.template == failure.template && workload.id.named_by(&policy.id) == failure.workload)
+        let workload = self.snapshot.workloads.iter().find(|workload| workload.own.uid == failure.workload_uid);
+        workload.is_some_and(|workload| workload.own.template == failure.template && workload.id.named_by(&policy.id) == failure.workload)
     }
 
     /// Nothing, but for the pods of a workload that is exempt by now.
@@ -41,7 +41,7 @@ impl<'a> Planner<'a> {
         touched: &mut Option<String>,
     ) -> (Stand, Option<Step>) {
         let failed = Stand::Failed(failure_message(&scene.policy.id, failure));
-        let workload = self.snapshot.workloads.iter().find(|workload| workload.uid == failure.workload_uid);
+        let workload = self.snapshot.workloads.iter().find(|workload| workload.own.uid == failure.workload_uid);
         let (Some(workload), Some(owner)) = (workload, &failure.exempt) else { return (failed, None) };
         // Pods that were exempt when they were created have nothing of the policy's.
         let given = workload.pods.iter().filter(|pod| {
@@ -70,7 +70,7 @@ impl<'a> Planner<'a> {
             return (if blocked.is_forbidden { Stand::Forbidden(message) } else { reverting(message) }, None);
         }
         let is_awaited = self.missing(workload) > 0 || workload.pods.iter().any(|pod| self.is_coming_back(scene, failure, pod));
-        let has_room = self.unavailable(scene.policy, workload) < scene.policy.max_unavailable(workload.replicas);
+        let has_room = self.unavailable(scene.policy, workload) < scene.policy.max_unavailable(workload.own.replicas);
         let next = given.iter().min_by_key(|pod| (!is_broken_by(scene.index, pod), workload.turn(pod)));
         let next = next.filter(|pod| has_room || !self.is_available(scene.policy, pod));
         let step = next.filter(|_| !is_awaited).map(|pod| Step::Evict {

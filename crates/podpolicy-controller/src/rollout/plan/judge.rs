@@ -13,7 +13,7 @@ impl<'a> Planner<'a> {
         if let Err(message) = can_replace(policy, workload) {
             return Verdict::Skip(Stand::Blocked(message));
         }
-        if let Some(other) = self.claims.get(workload.uid.as_str()).filter(|other| **other != index) {
+        if let Some(other) = self.claims.get(workload.own.uid.as_str()).filter(|other| **other != index) {
             let other = &self.snapshot.policies[*other].id;
             return Verdict::Skip(Stand::Blocked(format!("{} is rolled out by {other}, which goes first", workload.id)));
         }
@@ -50,7 +50,7 @@ impl<'a> Planner<'a> {
             Some(_) | None => {
                 // The first one goes alone.
                 let is_proven = scene.fresh(workload).next().is_some();
-                let most = if is_proven { policy.max_unavailable(workload.replicas) } else { 1 };
+                let most = if is_proven { policy.max_unavailable(workload.own.replicas) } else { 1 };
                 let ready = work(policy, index, workload).into_iter().filter(|pod| self.is_available(policy, pod));
                 let next = ready.min_by_key(|pod| workload.turn(pod));
                 let Some(pod) = next.filter(|_| unavailable < most) else {
@@ -72,7 +72,7 @@ impl<'a> Planner<'a> {
         if self.memory.was_stamped(workload, &stamp) {
             return Verdict::Wait(Stand::Progressing(format!("restarting {}", workload.id)));
         }
-        if workload.stamp.as_ref() == Some(&stamp) {
+        if workload.own.stamp.as_ref() == Some(&stamp) {
             if let Some(stand) = self.unsettled(scene, workload) {
                 return Verdict::Wait(stand);
             }
@@ -88,10 +88,10 @@ impl<'a> Planner<'a> {
                 return Verdict::Wait(stand);
             }
             // Its own rolling update takes such pods away at once, however many they are.
-            if workload.unavailable > 0 {
+            if workload.own.unavailable > 0 {
                 let stand = Stand::Progressing(format!(
                     "waiting until all {} pods of {} are available by the workload's own minReadySeconds; it would replace several at once",
-                    workload.replicas, workload.id
+                    workload.own.replicas, workload.id
                 ));
                 return if scene.has_touched(workload) { Verdict::Wait(stand) } else { Verdict::Skip(stand) };
             }
@@ -117,7 +117,7 @@ impl<'a> Planner<'a> {
     /// Whether what the workload lacks may be lacking because of this rollout.
     pub(super) fn is_ours(&self, scene: Scene<'a>, workload: &'a Workload) -> bool {
         scene.has_touched(workload)
-            && (workload.is_rolling
+            && (workload.own.is_rolling
                 || self.missing(workload) > 0
                 || workload.pods.iter().any(|pod| pod.is_leaving || self.memory.was_sent(&pod.uid))
                 || scene.fresh(workload).next().is_some())
@@ -140,10 +140,11 @@ impl<'a> Planner<'a> {
             }
             return Some(Stand::Blocked(format!(
                 "{} is not healthy: {lacking} of its {} pods are not ready; it is left alone until they are",
-                workload.id, workload.replicas
+                workload.id, workload.own.replicas
             )));
         }
-        (workload.is_rolling && broken == 0).then(|| Stand::Blocked(format!("{} is rolling by itself, which is waited for", workload.id)))
+        (workload.own.is_rolling && broken == 0)
+            .then(|| Stand::Blocked(format!("{} is rolling by itself, which is waited for", workload.id)))
     }
 }
 

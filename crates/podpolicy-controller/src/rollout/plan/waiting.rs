@@ -7,7 +7,7 @@ impl<'a> Planner<'a> {
     /// How many pods the workload's controller has still to make.
     pub(super) fn missing(&self, workload: &Workload) -> u32 {
         let present = workload.pods.iter().filter(|pod| !pod.is_leaving && !self.memory.was_sent(&pod.uid)).count();
-        workload.replicas.saturating_sub(u32::try_from(present).unwrap_or(u32::MAX))
+        workload.own.replicas.saturating_sub(u32::try_from(present).unwrap_or(u32::MAX))
     }
 
     /// The pod that has still to show that the settings do no harm to the workload; nothing when one has, or none is there.
@@ -35,12 +35,12 @@ impl<'a> Planner<'a> {
             return Some(stand);
         }
         if self.missing(workload) > 0 {
-            return Some(match &workload.failure {
+            return Some(match &workload.own.failure {
                 Some(failure) => Stand::Blocked(format!("{} cannot make pods: {failure}", workload.id)),
                 None => Stand::Progressing(format!("waiting for {} to replace a pod", workload.id)),
             });
         }
-        if workload.is_rolling {
+        if workload.own.is_rolling {
             return Some(Stand::Progressing(format!("waiting for {} to finish its rolling update", workload.id)));
         }
         if self.unavailable(policy, workload) == 0 {

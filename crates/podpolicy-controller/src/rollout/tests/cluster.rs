@@ -8,7 +8,9 @@ use podpolicy_engine::PolicyId;
 
 use crate::{
     observe::Key,
-    rollout::{Gate, PodView, PolicyView, Snapshot, Stand, Standing, Step, Strays, Workload, WorkloadId, memory::Memory, plan::plan},
+    rollout::{
+        Gate, PodView, PolicyView, Snapshot, Stand, Standing, Step, Strays, Workload, WorkloadId, WorkloadView, memory::Memory, plan::plan,
+    },
     source::SelectingKind,
 };
 
@@ -300,16 +302,18 @@ impl Cluster {
         let policy = self.view();
         let workloads = self.workloads.iter().map(|(name, deployment)| Workload {
             id: WorkloadId { kind: SelectingKind::Deployment, key: Key { namespace: "shop".into(), name: name.clone() } },
-            uid: name.clone(),
-            replicas: deployment.replicas,
-            unavailable: deployment.unavailable(self.own_min_ready, self.now),
-            is_rolling: self.rolling.as_ref() == Some(name) || deployment.pods.iter().any(|pod| pod.stamp != deployment.stamp),
-            is_paused: false,
-            rolls: true,
-            partition: 0,
-            template: deployment.template.to_string(),
-            stamp: deployment.stamp.clone(),
-            failure: None,
+            own: WorkloadView {
+                uid: name.clone(),
+                replicas: deployment.replicas,
+                unavailable: deployment.unavailable(self.own_min_ready, self.now),
+                is_rolling: self.rolling.as_ref() == Some(name) || deployment.pods.iter().any(|pod| pod.stamp != deployment.stamp),
+                is_paused: false,
+                rolls: true,
+                partition: 0,
+                template: deployment.template.to_string(),
+                stamp: deployment.stamp.clone(),
+                failure: None,
+            },
             pods: deployment.pods.iter().map(|pod| pod.view(self.settings, self.exempt().as_ref())).collect(),
         });
         let mut workloads: Vec<_> = workloads.collect();
