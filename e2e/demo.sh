@@ -129,7 +129,7 @@ show kubectl get pods -L app,team
 
 if $keep; then
   say "Everything is still up. In another terminal:"
-  printf '  export KUBECONFIG=%s PATH=%s:$PATH\n  kubectl explain podpolicy.spec\n  kubectl apply -f config/samples/\n' "$KUBECONFIG" "$assets"
+  printf '  export KUBECONFIG=%s PATH=%s:$PATH\n  kubectl explain podpolicy.spec\n  kubectl apply -k config/samples\n' "$KUBECONFIG" "$assets"
   printf 'The log of the operator is %s. Enter or Ctrl-C ends it all.\n' "$folder/operator.log"
   read -r || wait "$plane"
 else

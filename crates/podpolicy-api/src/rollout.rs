@@ -40,7 +40,8 @@ pub struct Rollout {
     #[serde(default)]
     pub on_failure: FailureAction,
 
-    /// True stops the rollout where it stands, until it is false again. Default: false.
+    /// True stops the rollout where it stands, until it is false again. A rolling update of a workload that has begun under `Restart` goes on:
+    /// `kubectl rollout pause` stops it. Default: false.
     #[serde(default)]
     pub paused: bool,
 }

@@ -10,7 +10,7 @@ pub struct Running {
     pub created: Option<Timestamp>,
     /// Whether it is ready.
     pub is_ready: bool,
-    /// Since when it is ready, or not.
+    /// Since when it is ready; or not, with a node.
     pub since: Option<Timestamp>,
     /// Whether it has a node.
     pub is_scheduled: bool,
@@ -104,13 +104,15 @@ impl Running {
         let sidecars = init_container_statuses.unwrap_or_default().into_iter().filter(|container| is_sidecar(&container.name));
         let containers: Vec<_> = container_statuses.unwrap_or_default().into_iter().chain(sidecars).collect();
         let restarts = containers.iter().map(|container| container.restart_count).sum();
-        let unscheduled = conditions.iter().find(|condition| condition.kind == "PodScheduled" && condition.status == "False");
-        let of_pod = unscheduled.and_then(|condition| condition.message.clone()).map(|message| Trouble { container: None, message });
+        let scheduled = conditions.iter().find(|condition| condition.kind == "PodScheduled");
+        let of_pod = scheduled.filter(|condition| condition.status == "False");
+        let of_pod = of_pod.and_then(|condition| condition.message.clone()).map(|message| Trouble { container: None, message });
         let trouble = containers.iter().find_map(ContainerStatus::trouble).or(of_pod).filter(|_| !is_ready || restarts > 0);
         Self {
             created,
             is_ready,
-            since: ready.and_then(|ready| ready.last_transition_time),
+            // A kubelet says nothing of a pod that has just got its node.
+            since: ready.into_iter().chain(scheduled.filter(|_| !is_ready)).filter_map(|condition| condition.last_transition_time).max(),
             is_scheduled,
             restarts,
             trouble: trouble.map(Box::new),
@@ -138,6 +140,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn pod_that_waits_for_a_node_is_not_ready_since_it_has_one() {
+        let at = |minute: u8| format!("2026-01-02T03:{minute:02}:00Z");
+        let condition = |kind: &str, status: &str, minute| json!({ "type": kind, "status": status, "lastTransitionTime": at(minute) });
+        let since = |conditions: &[serde_json::Value]| {
+            let running = Running::new(None, true, serde_json::from_value(json!({ "conditions": conditions })).unwrap(), |_| false);
+            running.since.map(|since| since.to_string())
+        };
+        let scheduled = condition("PodScheduled", "True", 10);
+        assert_eq!(since(&[scheduled.clone()]), Some(at(10)), "before the kubelet has said anything");
+        assert_eq!(since(&[condition("Ready", "False", 11), scheduled.clone()]), Some(at(11)));
+        assert_eq!(since(&[scheduled, condition("Ready", "True", 9)]), Some(at(9)), "of a ready one only that counts");
+    }
 
     #[test]
     fn restarts_and_troubles_are_those_of_containers_that_policies_concern() {

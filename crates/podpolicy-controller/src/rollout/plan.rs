@@ -249,7 +249,11 @@ impl<'a> Planner<'a> {
         }
         if policy.rollout.paused {
             let (updated, total) = self.count(index);
-            return (Stand::Paused(format!("paused with {updated} of {total} pods updated; set rollout.paused to false")), None);
+            let rolls = current.filter(|workload| workload.own.is_rolling).map(|workload| {
+                format!(", but {} goes on with the rolling update that has begun (kubectl rollout pause stops it)", workload.id)
+            });
+            let rolls = rolls.unwrap_or_default();
+            return (Stand::Paused(format!("paused with {updated} of {total} pods updated{rolls}; set rollout.paused to false")), None);
         }
         match &policy.at_creation {
             Gate::InForce => {}
@@ -355,5 +359,9 @@ fn in_one(skipped: Vec<Stand>) -> Stand {
 fn strays_message(strays: &Strays) -> Option<String> {
     let Strays { matched: _, outdated, example } = strays;
     let what = "of no Deployment, ReplicaSet, ReplicationController, StatefulSet or DaemonSet, which no rollout replaces";
-    (*outdated > 0).then(|| format!("{outdated} outdated pods are {what}, such as {example}; replace them yourself"))
+    match outdated {
+        0 => None,
+        1 => Some(format!("the outdated pod {example} is {what}; replace it yourself")),
+        more => Some(format!("{more} outdated pods are {what}, such as {example}; replace them yourself")),
+    }
 }

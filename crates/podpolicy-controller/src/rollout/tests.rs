@@ -277,6 +277,20 @@ fn workload_is_not_restarted_before_it_is_available_by_its_own_rule() {
 }
 
 #[test]
+fn rolling_update_that_goes_on_although_the_rollout_is_paused_is_told() {
+    let mut cluster = Cluster::new(&[("web", 4)], 1);
+    cluster.policy.strategy = podpolicy_api::Strategy::Restart;
+    cluster.run_until(|stand| matches!(stand, Stand::Progressing(message) if message.contains("web-")));
+    cluster.policy.paused = true;
+    cluster.change_policy_keeping_settings();
+    cluster
+        .run_until(|stand| matches!(stand, Stand::Paused(message) if message.contains("Deployment/web goes on with the rolling update")));
+    cluster.run();
+    assert_eq!(cluster.restarted(), ["web"]);
+    assert!(!matches!(cluster.stand(), Stand::Paused(message) if message.contains("goes on")), "{:?}", cluster.stand());
+}
+
+#[test]
 fn restart_is_asked_for_once_while_the_watches_are_behind() {
     for before in 0..5 {
         let mut cluster = Cluster::new(&[("web", 3)], 1);

@@ -138,10 +138,11 @@ impl<'a> Planner<'a> {
             {
                 return Some(self.waiting_for(policy, workload, pod));
             }
-            return Some(Stand::Blocked(format!(
-                "{} is not healthy: {lacking} of its {} pods are not ready; it is left alone until they are",
-                workload.id, workload.own.replicas
-            )));
+            let lacks = match workload.own.replicas {
+                1 => "its pod is not ready".to_owned(),
+                replicas => format!("{lacking} of its {replicas} pods are not ready"),
+            };
+            return Some(Stand::Blocked(format!("{} is not healthy: {lacks}; it is left alone until that changes", workload.id)));
         }
         (workload.own.is_rolling && broken == 0)
             .then(|| Stand::Blocked(format!("{} is rolling by itself, which is waited for", workload.id)))
