@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use http::Request;
-use kube::{Client, ResourceExt as _};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
 use podpolicy_api::{ClusterPodPolicy, PodPolicy};
 use podpolicy_e2e::{TestNamespace, shared};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// As `kubectl` asks: unknown and duplicate fields are errors.
 const STRICT: &str = "dryRun=All&fieldValidation=Strict";
@@ -81,6 +82,23 @@ async fn samples_are_accepted_and_the_types_know_them() -> anyhow::Result<()> {
             parse(&accepted).with_context(|| format!("{}: the types do not know {accepted:#}", file.display()))?;
         }
     }
+    namespace.delete().await
+}
+
+/// Selectors belong to one applier as a whole, as those of Kubernetes do: two that are merged would select what neither wants.
+#[tokio::test]
+async fn two_who_apply_different_selectors_conflict() -> anyhow::Result<()> {
+    let plane = shared().await;
+    let namespace = TestNamespace::create(&plane.config(), "selectors-apply").await?;
+    let policies: Api<PodPolicy> = Api::namespaced(plane.client(), &namespace.to_string());
+    let selecting = |key: &str| {
+        let spec = json!({ "selector": { "matchLabels": { key: "x" } } });
+        json!({ "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy", "metadata": { "name": "both" }, "spec": spec })
+    };
+    policies.patch("both", &PatchParams::apply("first"), &Patch::Apply(selecting("app"))).await?;
+    let second = policies.patch("both", &PatchParams::apply("second"), &Patch::Apply(selecting("tier"))).await;
+    let message = second.err().context("it was merged")?.to_string();
+    ensure!(message.contains(".spec.selector") && message.contains("first"), "{message}");
     namespace.delete().await
 }
 

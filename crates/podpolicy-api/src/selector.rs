@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// `matchExpressions` must hold. An empty selector (`{}`) selects everything in scope.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct LabelSelector {
     /// Labels that must be there with exactly these values. At most 64. Example: `app.kubernetes.io/component: web`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -150,7 +150,7 @@ mod tests {
             running.since.map(|since| since.to_string())
         };
         let scheduled = condition("PodScheduled", "True", 10);
-        assert_eq!(since(&[scheduled.clone()]), Some(at(10)), "before the kubelet has said anything");
+        assert_eq!(since(std::slice::from_ref(&scheduled)), Some(at(10)), "before the kubelet has said anything");
         assert_eq!(since(&[condition("Ready", "False", 11), scheduled.clone()]), Some(at(11)));
         assert_eq!(since(&[scheduled, condition("Ready", "True", 9)]), Some(at(9)), "of a ready one only that counts");
     }
