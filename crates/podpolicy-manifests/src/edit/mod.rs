@@ -238,6 +238,11 @@ impl<'a> Editor<'a> {
         let node = self.document.node(id);
         let last = match self.document.kind(id) {
             Kind::Scalar(Style::Block) => return layout::block_scalar_end(self.text, node.start(), node.end()),
+            // That of a key with a question mark stands before its colon, or where the parser has seen that none comes, which can be behind the
+            // document.
+            Kind::Scalar(_) if node.is_absent() && !self.text[node.end()..].starts_with(':') => {
+                return self.text[..node.end()].trim_end().len();
+            }
             Kind::Sequence { flow: false } => self.document.items(id).last(),
             Kind::Mapping { flow: false } => self.document.entries(id).last().map(|(_, value)| value),
             Kind::Scalar(_) | Kind::Sequence { flow: true } | Kind::Mapping { flow: true } | Kind::Alias(_) => None,
