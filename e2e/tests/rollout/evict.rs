@@ -42,7 +42,10 @@ async fn bare_pods_and_pods_of_jobs_are_reported_and_left_alone() -> anyhow::Res
     let _operator = scene.native().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     let status = scene.complete("standard").await?;
-    assert!(rollout(&status).message.as_ref().is_some_and(|message| message.contains("such as bare")), "{status:?}");
+    assert!(
+        rollout(&status).message.as_ref().is_some_and(|message| message.starts_with("the outdated pod bare is of no Deployment")),
+        "{status:?}"
+    );
     assert_eq!((rollout(&status).updated, rollout(&status).total), (1, 2));
     assert_eq!(scene.evicted(), 1);
     Ok(())
