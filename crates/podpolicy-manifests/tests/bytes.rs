@@ -61,6 +61,13 @@ fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
 }
 
 #[test]
+fn line_endings_of_old_machines_are_a_problem_before_a_document_too() {
+    let text = "a: b\r---\nkind: Pod\napiVersion: v1\nmetadata: {labels: {app: web}}\nspec: {containers: [{name: web}]}\n";
+    let problems: Vec<_> = rendered(POLICY, text).problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, ["1:5: Pod default/: a carriage return without a line feed: save the file with line endings of Unix or Windows"]);
+}
+
+#[test]
 fn line_endings_of_old_machines_are_a_problem() {
     let text = "kind: Pod\rapiVersion: v1\rmetadata:\r  labels: {app: web}\rspec: {containers: [{name: web}]}\r";
     let rendered = rendered(POLICY, text);

@@ -77,6 +77,8 @@ pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json
     }
     let number = manifest.documents().iter().position(|other| std::ptr::eq(other, document)).unwrap_or_default();
     let range = layout::surroundings(text, manifest.documents(), number);
+    // To the parser the end of a line, and so perhaps of a document, before this one.
+    layout::check_line_endings(text, range.clone())?;
     let edited = Manifest::parse(apply_within(text, range, splices)).map_err(|problem| failed(&problem.message))?;
     let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
     let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::write;
 use crate::{
     Document,
+    problem::Flaw,
     yaml::{Kind, Style},
 };
 
@@ -193,6 +194,18 @@ pub(super) fn column(text: &str, offset: usize) -> usize {
 pub(super) fn line_before(text: &str, offset: usize) -> &str {
     let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
     &text[start..offset]
+}
+
+/// Fails where a line ends as nobody ends lines any more.
+pub(super) fn check_line_endings(text: &str, range: Range<usize>) -> Result<(), Flaw> {
+    let bytes = &text.as_bytes()[range.clone()];
+    match memchr::memchr_iter(b'\r', bytes).find(|&at| bytes.get(at + 1) != Some(&b'\n')) {
+        Some(at) => {
+            let message = "a carriage return without a line feed: save the file with line endings of Unix or Windows";
+            Err(Flaw::at(range.start + at, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether a question mark before the key says that it is one.

@@ -39,11 +39,8 @@ impl Splice {
 
 /// What to replace so that the document means `new` instead of `old`. Both can be a part of what the document says: what neither has stays.
 pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Flaw> {
-    let text = manifest.document_text(document);
-    if let Some(at) = text.match_indices('\r').map(|(at, _)| at).find(|&at| text.as_bytes().get(at + 1) != Some(&b'\n')) {
-        let offset = document.node(document.root()).head() + at;
-        return Err(Flaw::at(offset, "a carriage return without a line feed: save the file with line endings of Unix or Windows"));
-    }
+    let start = document.node(document.root()).head();
+    layout::check_line_endings(manifest.text(), start..start + manifest.document_text(document).len())?;
     if old == new {
         return Ok(Vec::new());
     }
