@@ -9,7 +9,7 @@ use podpolicy_api::{APPLIED_ANNOTATION, FindingReason};
 
 use crate::{
     Field, FieldOutcome, MetadataPlan, Pod, Policy, PolicyId, Record, Source, Verdict, container,
-    decide::{Ledger, Scene},
+    decide::{Ledger, Moment, Scene},
     metadata::{self, Own},
 };
 
@@ -61,7 +61,7 @@ fn as_it_is(pod: &Pod, plan: &MetadataPlan) -> Pod {
 }
 
 fn decide_alone(scene: &Scene<'_>, pod: &Pod, given: &Given, policy: &Arc<Policy>) -> Option<Verdict> {
-    let alone = Scene { pod, policies: vec![policy], facts: scene.facts, settings: scene.settings, settled: None, is_recorded: true };
+    let alone = Scene { pod, policies: vec![policy], facts: scene.facts, settings: scene.settings, moment: Moment::Live };
     let record = Record::default();
     let mut ledger = Ledger::new(vec![policy]);
     let own = Own::of(pod, &record, &BTreeSet::new());

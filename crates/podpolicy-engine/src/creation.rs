@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use crate::{
     CreatedEntry, Field, Life, MetadataPlan, Pod, Program, Record, Source, Value, Verdict, container,
-    decide::{Ledger, Scene},
+    decide::{Ledger, Moment, Scene},
     metadata::{self, Own},
     pod::DEFAULT_GRACE_PERIOD,
     policy::{ANNOTATIONS_LIMIT, annotations_size},
@@ -87,15 +87,15 @@ impl Creation {
 
 /// What the policies give a pod that is about to be created.
 pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
-    give(program, pod, true)
+    give(program, pod, |earlier| Moment::Creation(earlier))
 }
 
 /// What the policies give a pod that a file describes.
 pub(crate) fn render(program: &Program, pod: &Pod) -> Creation {
-    give(program, pod, false)
+    give(program, pod, |earlier| Moment::File(earlier))
 }
 
-fn give(program: &Program, pod: &Pod, is_recorded: bool) -> Creation {
+fn give(program: &Program, pod: &Pod, moment: fn(&Record) -> Moment<'_>) -> Creation {
     if pod.life != Life::Live {
         return Creation::default();
     }
@@ -106,13 +106,13 @@ fn give(program: &Program, pod: &Pod, is_recorded: bool) -> Creation {
         return Creation::default();
     }
     let facts = program.facts(&pod.namespace);
-    let scene = Scene { pod, policies, facts, settings: program.settings(), settled: Some(&old), is_recorded };
+    let scene = Scene { pod, policies, facts, settings: program.settings(), moment: moment(&old) };
     let mut ledger = Ledger::new(scene.policies.clone());
     // What an earlier pass gave counts as the pod's own now: whatever is added must go with it.
     container::decide(&scene, &Record::default(), &mut ledger);
     let given = given(&mut ledger);
     let mut with_settings = old.clone();
-    if is_recorded {
+    if let Moment::Creation(_) = scene.moment {
         with_settings.created.extend(given.iter().map(|(setting, by)| created(pod, setting, by)));
     }
     let settings = given.into_iter().map(|(setting, _)| setting).collect();

@@ -17,21 +17,36 @@ pub(crate) struct Scene<'a> {
     pub(crate) policies: Vec<&'a Arc<Policy>>,
     pub(crate) facts: Option<&'a NamespaceFacts>,
     pub(crate) settings: &'a Settings,
-    /// At creation, the record of an earlier pass over the same pod: the fields in it stay as they are.
-    pub(crate) settled: Option<&'a Record>,
-    /// Whether the pod keeps a record of what policies write.
-    pub(crate) is_recorded: bool,
+    pub(crate) moment: Moment<'a>,
+}
+
+/// When a pod is decided on. Before it is there, with the record of an earlier pass over it: the fields in that stay as they are.
+#[derive(Clone, Copy)]
+pub(crate) enum Moment<'a> {
+    /// It runs.
+    Live,
+    /// It is about to be created.
+    Creation(&'a Record),
+    /// A file describes it; it gets no record.
+    File(&'a Record),
 }
 
 impl Scene<'_> {
-    /// Whether the pod is about to be created.
+    /// Whether the pod is not there yet.
     pub(crate) fn is_creation(&self) -> bool {
-        self.settled.is_some()
+        self.settled().is_some()
+    }
+
+    fn settled(&self) -> Option<&Record> {
+        match self.moment {
+            Moment::Live => None,
+            Moment::Creation(record) | Moment::File(record) => Some(record),
+        }
     }
 
     /// Whether an earlier pass at the pod's creation has given the setting.
     pub(crate) fn is_settled(&self, field: &Field) -> bool {
-        self.settled.is_some_and(|record| match field {
+        self.settled().is_some_and(|record| match field {
             // A grace period was judged by the hooks that the workload declares, some of which are gone by now.
             Field::GracePeriod => record.created.keys().any(|path| *path == field.to_string() || path.contains("].lifecycle.")),
             Field::Label(_) | Field::Annotation(_) | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => {
@@ -55,14 +70,8 @@ pub(crate) fn decide(program: &Program, pod: &Pod) -> Outcome {
         let own = Own::of(pod, &record, &theirs);
         let selected = program.select(pod, &own.labels);
         let (audits, enforcing): (Vec<_>, Vec<_>) = selected.into_iter().partition(|policy| policy.is_audit());
-        let scene = Scene {
-            pod,
-            policies: enforcing,
-            facts: program.facts(&pod.namespace),
-            settings: program.settings(),
-            settled: None,
-            is_recorded: true,
-        };
+        let facts = program.facts(&pod.namespace);
+        let scene = Scene { pod, policies: enforcing, facts, settings: program.settings(), moment: Moment::Live };
         let mut ledger = Ledger::new(scene.policies.clone());
         let metadata = metadata::decide(&scene, &own, &record, &mut ledger);
         let lost: Vec<_> = drifted.iter().filter(|key| !theirs.contains(*key) && !metadata.restores(**key, &scene)).copied().collect();

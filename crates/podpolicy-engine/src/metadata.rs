@@ -9,7 +9,7 @@ use podpolicy_api::{APPLIED_ANNOTATION, FindingReason, Precedence};
 
 use crate::{
     Entry, Field, FieldOutcome, MetadataPlan, Pod, Record, Source, Value,
-    decide::{Ledger, Scene},
+    decide::{Ledger, Moment, Scene},
     policy::{ANNOTATIONS_LIMIT, annotations_size},
     record::EntryRef,
     refusal::{self, Impact, LabelClaim},
@@ -224,13 +224,13 @@ pub(crate) fn decide<'a>(scene: &Scene<'a>, own: &'a Own<'_>, record: &'a Record
             Decided { key, value: own.get(key), entry: None, policies }
         });
     }
-    let record = if !scene.is_recorded {
-        record.clone()
-    } else if scene.is_creation() {
-        leave_large_annotations_out(&mut keys, own, record);
-        to_record(&keys, record)
-    } else {
-        fit(&mut keys, own, record, ledger)
+    let record = match scene.moment {
+        Moment::Live => fit(&mut keys, own, record, ledger),
+        Moment::Creation(_) => {
+            leave_large_annotations_out(&mut keys, own, record);
+            to_record(&keys, record)
+        }
+        Moment::File(_) => record.clone(),
     };
     Metadata { keys, record }
 }

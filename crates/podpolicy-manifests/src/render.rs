@@ -130,13 +130,8 @@ pub(crate) fn check_texts(manifest: &Manifest, document: &Document, path: &[Step
             continue;
         };
         let offset = manifest.offset(document, &[path, &Step::keys(["metadata", field, key])].concat());
-        let found = match value {
-            Json::Null => "nothing; give it a value, or remove it".to_owned(),
-            Json::Array(_) => "a list".to_owned(),
-            Json::Object(_) => "a mapping".to_owned(),
-            Json::Bool(_) | Json::Number(_) | Json::String(_) => format!("{value}; put it in quotes"),
-        };
-        return Err(Flaw::at(offset, format!("{field}[{key}]: a string is wanted, not {found}")));
+        let message = wrong_type::read::<String>(value, |_| {}).err().map(|misfit| misfit.message).unwrap_or_default();
+        return Err(Flaw::at(offset, format!("{field}[{key}]: {message}")));
     }
     Ok(())
 }

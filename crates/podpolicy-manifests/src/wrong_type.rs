@@ -89,6 +89,7 @@ fn in_words(error: &str) -> String {
     };
     let is_number = wanted.starts_with(['i', 'u', 'f']) && wanted[1..].bytes().all(|byte| byte.is_ascii_digit());
     let (wanted, remedy) = match wanted {
+        "a string" if given == "nothing" => ("a string", "; give it a value, or remove it"),
         "a string" => ("a string", quoted.map_or("", |_| "; put it in quotes")),
         "a boolean" => ("true or false", ""),
         "a sequence" => ("a list", ""),

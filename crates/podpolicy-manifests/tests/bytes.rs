@@ -61,9 +61,11 @@ fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
 }
 
 #[test]
-fn line_endings_of_old_machines_are_a_problem_before_a_document_too() {
+fn line_endings_of_old_machines_are_a_problem_around_a_document_too() {
     let text = "a: b\r---\nkind: Pod\napiVersion: v1\nmetadata: {labels: {app: web}}\nspec: {containers: [{name: web}]}\n";
     let problems: Vec<_> = rendered(POLICY, text).problems.iter().map(ToString::to_string).collect();
+    let after = text.replace("a: b\r---\n", "").trim_end().to_owned() + "\r---\na: b\n";
+    assert!(rendered(POLICY, &after).problems[0].message.contains("a carriage return"), "what is added would be in the next document");
     assert_eq!(problems, ["1:5: Pod default/: a carriage return without a line feed: save the file with line endings of Unix or Windows"]);
 }
 

@@ -1,10 +1,10 @@
 //! Whether an edited text means what is wanted: nothing gets out that does not.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, ops::Range};
 
 use serde_json::Value as Json;
 
-use super::{Splice, apply_within, layout};
+use super::{Splice, apply_within};
 use crate::{Document, Manifest, problem::Flaw, yaml::NodeId};
 
 /// What has to be true of an edited text. Each change makes one of a few bytes, which is read by itself: what stands around them cannot change what
@@ -62,8 +62,14 @@ fn meaning(text: &str) -> Option<Json> {
     manifest.value(document).ok()
 }
 
-/// Reads the document once more as it would be.
-pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json, &Json), splices: &[Splice]) -> Result<(), Flaw> {
+/// Reads the document once more as it would be, with what stands around it.
+pub(super) fn check(
+    manifest: &Manifest,
+    document: &Document,
+    surroundings: Range<usize>,
+    (old, new): (&Json, &Json),
+    splices: &[Splice],
+) -> Result<(), Flaw> {
     let text = manifest.text();
     let here = document.node(document.root()).head();
     let failed = |why: &str| {
@@ -75,11 +81,7 @@ pub(super) fn check(manifest: &Manifest, document: &Document, (old, new): (&Json
     if splices.windows(2).any(|pair| pair[0].range.end > pair[1].range.start) {
         return Err(failed("two changes meet"));
     }
-    let number = manifest.documents().iter().position(|other| std::ptr::eq(other, document)).unwrap_or_default();
-    let range = layout::surroundings(text, manifest.documents(), number);
-    // To the parser the end of a line, and so perhaps of a document, before this one.
-    layout::check_line_endings(text, range.clone())?;
-    let edited = Manifest::parse(apply_within(text, range, splices)).map_err(|problem| failed(&problem.message))?;
+    let edited = Manifest::parse(apply_within(text, surroundings, splices)).map_err(|problem| failed(&problem.message))?;
     let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
     let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
     let mut wanted = manifest.whole(document)?;

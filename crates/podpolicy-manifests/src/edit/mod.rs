@@ -39,8 +39,11 @@ impl Splice {
 
 /// What to replace so that the document means `new` instead of `old`. Both can be a part of what the document says: what neither has stays.
 pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Flaw> {
-    let start = document.node(document.root()).head();
-    layout::check_line_endings(manifest.text(), start..start + manifest.document_text(document).len())?;
+    let head = |document: &Document| document.node(document.root()).head();
+    let number = manifest.documents().partition_point(|other| head(other) < head(document));
+    let surroundings = layout::surroundings(manifest.text(), manifest.documents(), number);
+    // To the parser it ends a line, and so perhaps the document; what is added after the last line would be in the next one.
+    layout::check_line_endings(manifest.text(), surroundings.clone())?;
     if old == new {
         return Ok(Vec::new());
     }
@@ -52,7 +55,7 @@ pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &J
     let is_proven = claims.is_some_and(|claims| claims.iter().all(|claim| claim.holds(manifest, document, &splices)));
     // Reading the whole document once more takes as long as reading it the first time.
     if !is_proven || cfg!(debug_assertions) {
-        check::check(manifest, document, (old, new), &splices)?;
+        check::check(manifest, document, surroundings, (old, new), &splices)?;
     }
     Ok(splices)
 }
