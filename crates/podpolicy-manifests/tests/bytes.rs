@@ -49,14 +49,18 @@ fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
         ("|2", "\n      more\n     \n"),
         ("|-", "\n      \n   \n"),
     ] {
-        let text = format!(
-            "kind: Pod\napiVersion: v1\nspec: {{containers: [{{name: web}}]}}\nmetadata:\n  labels: {{app: web}}\n  annotations:\n    long: {header}\n      some # text\n      more{tail}"
-        );
-        let manifest = Manifest::parse(after(&text)).unwrap();
-        let value = manifest.value(&manifest.documents()[0]).unwrap();
-        let before = Manifest::parse(text).unwrap();
-        let wanted = before.value(&before.documents()[0]).unwrap()["metadata"]["annotations"]["long"].clone();
-        assert_eq!(value["metadata"]["annotations"], serde_json::json!({ "long": wanted, "note": "hello" }), "{header}");
+        let end_of_line = if tail.ends_with('\n') { "" } else { "\n" };
+        for next in [String::new(), format!("{end_of_line}  name: web\n")] {
+            let text = format!(
+                "kind: Pod\napiVersion: v1\nspec: {{containers: [{{name: web}}]}}\nmetadata:\n  labels: {{app: web}}\n  annotations:\n    long: {header}\n      some # text\n      more{tail}{next}"
+            );
+            let manifest = Manifest::parse(after(&text)).unwrap();
+            let value = manifest.value(&manifest.documents()[0]).unwrap();
+            let before = Manifest::parse(text).unwrap();
+            let wanted = before.value(&before.documents()[0]).unwrap()["metadata"]["annotations"]["long"].clone();
+            assert_eq!(value["metadata"]["annotations"], serde_json::json!({ "long": wanted, "note": "hello" }), "{header}{next}");
+            assert_eq!(value["metadata"].get("name").is_some(), !next.is_empty(), "{header}");
+        }
     }
 }
 

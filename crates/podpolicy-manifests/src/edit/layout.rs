@@ -251,13 +251,14 @@ pub(super) fn block_scalar_header(text: &str, start: usize) -> Option<(usize, &s
 pub(super) fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     let header_end = text[..start].trim_end_matches([' ', '\r', '\n']).len();
     let indicators = block_scalar_header(text, start).map_or("", |(_, indicators)| indicators);
+    // The parser may end it in the indentation of the line after it.
+    let end = end - indentation_before(text, end);
     if indicators.contains('+') {
         return text[..end].strip_suffix('\n').unwrap_or(&text[..end]).len().max(header_end);
     }
     let blanks = |line: &str| line.len() - line.trim_start_matches(' ').len();
     let is_blank = |line: &str| line.trim_end_matches(['\r', '\n']).chars().all(|char| char == ' ');
-    // The parser may end it in the indentation of the line after it.
-    let body = &text[header_end..end - indentation_before(text, end)];
+    let body = &text[header_end..end];
     // More blanks than that are text.
     let is_indented_by_number = indicators.contains(|char: char| char.is_ascii_digit());
     let indentation = if is_indented_by_number { 0 } else { body.lines().find(|line| !is_blank(line)).map_or(0, blanks) };
