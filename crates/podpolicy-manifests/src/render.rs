@@ -10,7 +10,7 @@ use crate::{
     objects,
     pods::{self, Described},
     problem::Flaw,
-    relevant::{Part, relevant},
+    relevant::relevant,
     setting,
     wrong_type::{self, Misfit},
 };
@@ -70,7 +70,7 @@ fn edit_document(
     namespace: &str,
     notes: &mut Vec<Note>,
 ) -> Result<Vec<Splice>, Flaw> {
-    let old = relevant(manifest, document, Part::Pods)?;
+    let old = relevant(manifest, document)?;
     let (mut new, mut titles) = (None, Vec::new());
     for object in objects(&old) {
         let Some(place) = object.template() else { continue };

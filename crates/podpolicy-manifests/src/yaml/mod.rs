@@ -1,9 +1,11 @@
 //! A text as documents, and a document as a tree of nodes that know which bytes they are. JSON is YAML in flow style.
 
+mod nodes;
 mod parse;
 mod tree;
 mod value;
 
+pub(crate) use nodes::Nodes;
 pub use tree::Document;
 pub(crate) use tree::{Kind, NodeId, Style};
 pub(crate) use value::{is_merge, is_text, key, value};
