@@ -4,6 +4,7 @@
 //! Text and a program in, text and findings out. It never reads or writes files, never asks a cluster, and never guesses: a
 //! document that it cannot edit without touching something else is a problem with a position, and stays as it is.
 
+mod change;
 mod check;
 mod diff;
 mod edit;

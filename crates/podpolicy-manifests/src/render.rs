@@ -5,7 +5,9 @@ use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    Document, Manifest, Object, Problem, Step, diff,
+    Document, Manifest, Object, Problem, Step,
+    change::Change,
+    diff,
     edit::{self, Splice},
     objects,
     pods::{self, Described},
@@ -71,10 +73,10 @@ fn edit_document(
     notes: &mut Vec<Note>,
 ) -> Result<Vec<Splice>, Flaw> {
     let old = relevant(manifest, document)?;
-    let (mut new, mut titles) = (None, Vec::new());
+    let (mut change, mut titles) = (Change::default(), Vec::new());
     for object in objects(&old) {
         let Some(place) = object.template() else { continue };
-        let Described { path, pod, title, .. } = pods::describe(manifest, document, &object, place, namespace)?;
+        let Described { path, template, pod, title } = pods::describe(manifest, document, &object, place, namespace)?;
         let here = |message: String| Flaw::at(manifest.offset(document, &path), message);
         let creation = program.render(&pod);
         let note =
@@ -83,27 +85,25 @@ fn edit_document(
         if creation.is_empty() {
             continue;
         }
-        let new = new.get_or_insert_with(|| old.clone());
-        let changed = path.iter().fold(new, |value, step| match step {
-            Step::Key(key) => &mut value[key.as_str()],
-            Step::Index(index) => &mut value[*index],
-        });
-        setting::apply(changed, &creation);
+        let changed = setting::change(template, &creation);
         if let Some(policy) = selects_afterwards(program, &pod, &creation) {
             let message = format!(
                 "a label that policies set here makes {policy} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves"
             );
             notes.push(note(None, message));
         }
-        titles.push(title);
+        if !changed.is_empty() {
+            *change.at(&path) = changed;
+            titles.push(title);
+        }
     }
-    match new {
-        Some(new) if new != old => edit::edit(manifest, document, &old, &new).map_err(|Flaw { offset, message }| match titles.as_slice() {
-            [title] => Flaw::at(offset, format!("{title}: {message}")),
-            _ => Flaw { offset, message },
-        }),
-        Some(_) | None => Ok(Vec::new()),
+    if change.is_empty() {
+        return Ok(Vec::new());
     }
+    edit::edit(manifest, document, &change).map_err(|Flaw { offset, message }| match titles.as_slice() {
+        [title] => Flaw::at(offset, format!("{title}: {message}")),
+        _ => Flaw { offset, message },
+    })
 }
 
 /// The policy that selects a pod only by the labels that policies set.

@@ -1,81 +1,78 @@
-//! What was decided for a pod, put into the value that describes the pod. Numbers that are Kubernetes' defaults are not spelled out, as a
+//! What was decided for a pod, as a change of the value that describes the pod. Numbers that are Kubernetes' defaults are not spelled out, as a
 //! person would not.
 
-use podpolicy_engine::{Creation, Field, Setting};
-use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
 
-/// Gives a pod or pod template (metadata and spec) what was decided.
-pub(crate) fn apply(template: &mut Json, creation: &Creation) {
+use podpolicy_engine::{Creation, Field, Setting};
+use serde_json::{Map, Value as Json};
+
+use crate::change::Change;
+
+/// What changes in a pod or pod template (metadata and spec) that gets what was decided.
+pub(crate) fn change(template: &Json, creation: &Creation) -> Change {
+    let mut change = Change::default();
     for (field, changes) in [("labels", &creation.metadata.labels), ("annotations", &creation.metadata.annotations)] {
-        if changes.is_empty() {
-            continue;
-        }
-        let map = object(entry(object(entry(object(template), "metadata")), field));
-        for (key, change) in changes {
-            match change {
-                Some(value) => map.insert(key.clone(), Json::from(value.as_str())),
-                None => map.remove(key),
-            };
+        let old = &template["metadata"][field];
+        let changes = changes.iter().filter(|(key, new)| old.get(*key).and_then(Json::as_str) != new.as_deref());
+        let changes: BTreeMap<_, _> =
+            changes.map(|(key, new)| (key.clone(), new.as_deref().map(|new| Change::To(Json::from(new))))).collect();
+        if !changes.is_empty() {
+            *change.key("metadata").key(field) = Change::Keys(changes);
         }
     }
+    let spec = &template["spec"];
     for Setting { field, value } in &creation.settings {
         let Ok(value) = serde_json::to_value(value) else { continue };
-        let spec = &mut template["spec"];
         match field {
-            Field::GracePeriod => merge(entry(object(spec), "terminationGracePeriodSeconds"), &value),
+            Field::GracePeriod => {
+                if let Some(merged) = merge(&spec["terminationGracePeriodSeconds"], &value) {
+                    *change.key("spec").key("terminationGracePeriodSeconds") = merged;
+                }
+            }
             Field::Probe { container, kind } => {
-                let Some(container) = find(spec, container) else { continue };
-                merge(entry(container, kind.field_name()), &value);
+                let Some((list, index, container)) = find(spec, container) else { continue };
+                if let Some(merged) = merge(&container[kind.field_name()], &value) {
+                    *change.key("spec").key(list).item(index).key(kind.field_name()) = merged;
+                }
             }
             Field::Hook { container, kind } => {
-                let Some(container) = find(spec, container) else { continue };
-                merge(entry(object(entry(container, "lifecycle")), kind.field_name()), &value);
+                let Some((list, index, container)) = find(spec, container) else { continue };
+                if let Some(merged) = merge(&container["lifecycle"][kind.field_name()], &value) {
+                    *change.key("spec").key(list).item(index).key("lifecycle").key(kind.field_name()) = merged;
+                }
             }
             Field::Label(_) | Field::Annotation(_) | Field::Container(_) => {}
         }
     }
+    change
 }
 
-fn entry<'a>(map: &'a mut Map<String, Json>, key: &str) -> &'a mut Json {
-    map.entry(key).or_insert(Json::Null)
-}
-
-/// The value as a mapping; what is no mapping becomes one.
-fn object(value: &mut Json) -> &mut Map<String, Json> {
-    if !value.is_object() {
-        *value = json!({});
-    }
-    value.as_object_mut().expect("it was made one")
-}
-
-fn find<'a>(spec: &'a mut Json, name: &str) -> Option<&'a mut Map<String, Json>> {
-    let spec = spec.as_object_mut()?;
+/// The container of that name, and where it is.
+fn find<'a>(spec: &'a Json, name: &str) -> Option<(&'static str, usize, &'a Json)> {
     // Some kinds name containers that say no name.
     let is_it = |container: &Json| container["name"].as_str().unwrap_or_default() == name;
-    let list = ["initContainers", "containers"]
-        .into_iter()
-        .find(|list| spec.get(*list).and_then(Json::as_array).is_some_and(|containers| containers.iter().any(is_it)))?;
-    let containers = spec.get_mut(list)?.as_array_mut()?;
-    containers.iter_mut().find(|container| is_it(container))?.as_object_mut()
+    ["initContainers", "containers"].into_iter().find_map(|list| {
+        let mut containers = spec[list].as_array()?.iter().enumerate();
+        containers.find(|(_, container)| is_it(container)).map(|(index, container)| (list, index, container))
+    })
 }
 
-/// Makes what is there mean the wanted value, changing no more than that takes.
-fn merge(old: &mut Json, wanted: &Json) {
-    let Json::Object(wanted) = wanted else {
-        if *old != *wanted {
-            *old = wanted.clone();
+/// What makes the old value mean the wanted one, and changes no more than that takes.
+fn merge(old: &Json, wanted: &Json) -> Option<Change> {
+    let Json::Object(wanted) = wanted else { return (old != wanted).then(|| Change::To(wanted.clone())) };
+    let nothing = Map::new();
+    let there = old.as_object().unwrap_or(&nothing);
+    let is_gone = |key: &String, value: &Json| !wanted.contains_key(key) && !value.is_null() && !is_default(key, value);
+    let gone = there.iter().filter(|(key, value)| is_gone(key, value)).map(|(key, _)| (key.clone(), None));
+    let changed = wanted.iter().filter_map(|(key, value)| {
+        let old = there.get(key).unwrap_or(&Json::Null);
+        if old.is_null() && is_default(key, value) {
+            return None;
         }
-        return;
-    };
-    let old = object(old);
-    old.retain(|key, value| wanted.contains_key(key) || value.is_null() || is_default(key, value));
-    for (key, value) in wanted {
-        match old.get_mut(key) {
-            Some(there) if !there.is_null() || !is_default(key, value) => merge(there, value),
-            None if !is_default(key, value) => merge(entry(old, key), value),
-            Some(_) | None => {}
-        }
-    }
+        Some((key.clone(), Some(merge(old, value)?)))
+    });
+    let keys: BTreeMap<_, _> = gone.chain(changed).collect();
+    (!keys.is_empty() || !old.is_object()).then_some(Change::Keys(keys))
 }
 
 /// Whether the field of a probe or hook has the value that Kubernetes takes where none is given.

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap, ops::Range};
 use serde_json::Value as Json;
 
 use super::{Splice, apply_within};
-use crate::{Document, Manifest, problem::Flaw, yaml::NodeId};
+use crate::{Document, Manifest, change::Change, problem::Flaw, yaml::NodeId};
 
 /// What has to be true of an edited text. Each change makes one of a few bytes, which is read by itself: what stands around them cannot change what
 /// they mean, nor they what that means.
@@ -13,17 +13,17 @@ pub(super) enum Claim<'a> {
     /// A text that is read alone means a value.
     Text { text: String, value: Json },
     /// What is between braces or brackets means what it did, but for the change.
-    Flow { id: NodeId, old: &'a Json, new: &'a Json },
+    Flow { id: NodeId, change: &'a Change },
 }
 
 impl Claim<'_> {
     pub(super) fn holds(&self, manifest: &Manifest, document: &Document, splices: &[Splice]) -> bool {
         match self {
             Self::Text { text, value } => means(text, value),
-            Self::Flow { id, old, new } => {
+            Self::Flow { id, change } => {
                 let node = document.node(*id);
                 let Ok(mut wanted) = manifest.node_value(document, *id) else { return false };
-                carry(&mut wanted, old, new);
+                change.apply(&mut wanted);
                 let first = splices.partition_point(|splice| splice.range.start < node.start());
                 let inside = &splices[first..];
                 let inside = &inside[..inside.partition_point(|splice| splice.range.end <= node.end() && splice.range.start < node.end())];
@@ -67,7 +67,7 @@ pub(super) fn check(
     manifest: &Manifest,
     document: &Document,
     surroundings: Range<usize>,
-    (old, new): (&Json, &Json),
+    change: &Change,
     splices: &[Splice],
 ) -> Result<(), Flaw> {
     let text = manifest.text();
@@ -85,28 +85,6 @@ pub(super) fn check(
     let [reread] = edited.documents() else { return Err(failed("it would be several documents")) };
     let value = edited.value(reread).map_err(|problem| failed(&problem.message))?;
     let mut wanted = manifest.whole(document)?;
-    carry(&mut wanted, old, new);
+    change.apply(&mut wanted);
     if value == wanted { Ok(()) } else { Err(failed("it would mean something else")) }
-}
-
-/// Makes the same change to a whole value as to a part of it.
-fn carry(whole: &mut Json, old: &Json, new: &Json) {
-    match (whole, old, new) {
-        (_, old, new) if old == new => {}
-        (Json::Object(whole), Json::Object(old), Json::Object(new)) => {
-            whole.retain(|key, _| new.contains_key(key) || !old.contains_key(key));
-            for (key, new) in new.iter().filter(|(key, new)| old.get(*key) != Some(*new)) {
-                match (whole.get_mut(key), old.get(key)) {
-                    (Some(whole), Some(old)) => carry(whole, old, new),
-                    _ => {
-                        whole.insert(key.clone(), new.clone());
-                    }
-                }
-            }
-        }
-        (Json::Array(whole), Json::Array(old), Json::Array(new)) if whole.len() == new.len() && old.len() == new.len() => {
-            whole.iter_mut().zip(old.iter().zip(new)).for_each(|(whole, (old, new))| carry(whole, old, new));
-        }
-        (whole, _, new) => *whole = new.clone(),
-    }
 }

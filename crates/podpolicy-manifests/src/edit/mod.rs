@@ -1,7 +1,7 @@
 //! Changes of a text: the bytes to replace so that a document means another value, and all other bytes stay.
 //!
-//! It compares the tree of the document with the value that is wanted, and goes down only where they differ. What it makes is read again
-//! before it is handed out: a text that does not mean what is wanted never gets out.
+//! It goes down the tree of the document only where something changes. What it makes is read again before it is handed out: a text that does not mean
+//! what is wanted never gets out.
 
 mod block;
 mod check;
@@ -13,12 +13,13 @@ mod write;
 
 pub use open_end::terminated;
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use crate::{
     Document, Manifest, Problem,
+    change::Change,
     edit::{check::Claim, layout::Layout},
     problem::Flaw,
     yaml::{Kind, NodeId, Style, is_merge, key},
@@ -37,33 +38,30 @@ impl Splice {
     }
 }
 
-/// What to replace so that the document means `new` instead of `old`. Both can be a part of what the document says: what neither has stays.
-pub(crate) fn edit(manifest: &Manifest, document: &Document, old: &Json, new: &Json) -> Result<Vec<Splice>, Flaw> {
+/// What to replace so that the document means what the change makes of it.
+pub(crate) fn edit(manifest: &Manifest, document: &Document, change: &Change) -> Result<Vec<Splice>, Flaw> {
     let head = |document: &Document| document.node(document.root()).head();
     let number = manifest.documents().partition_point(|other| head(other) < head(document));
     let surroundings = layout::surroundings(manifest.text(), manifest.documents(), number);
     // To the parser it ends a line, and so perhaps the document; what is added after the last line would be in the next one.
     layout::check_line_endings(manifest.text(), surroundings.clone())?;
-    if old == new {
-        return Ok(Vec::new());
-    }
     let layout = Layout::of(manifest.text(), document);
-    let mut editor = Editor { text: manifest.text(), document, layout, splices: Vec::new(), claims: Some(Vec::new()) };
-    editor.node(None, document.root(), old, new)?;
+    let mut editor = Editor { manifest, text: manifest.text(), document, layout, splices: Vec::new(), claims: Some(Vec::new()) };
+    editor.node(None, document.root(), change)?;
     let Editor { mut splices, claims, .. } = editor;
     splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
     let is_proven = claims.is_some_and(|claims| claims.iter().all(|claim| claim.holds(manifest, document, &splices)));
     // Reading the whole document once more takes as long as reading it the first time.
     if !is_proven || cfg!(debug_assertions) {
-        check::check(manifest, document, surroundings, (old, new), &splices)?;
+        check::check(manifest, document, surroundings, change, &splices)?;
     }
     Ok(splices)
 }
 
 /// The text in which a document means another value; all bytes stay that say the same in both.
 pub fn rewritten(manifest: &Manifest, document: &Document, new: &Json) -> Result<String, Problem> {
-    let old = manifest.value(document)?;
-    let splices = edit(manifest, document, &old, new).map_err(|flaw| manifest.problem(flaw))?;
+    let Some(change) = Change::between(&manifest.value(document)?, new) else { return Ok(manifest.text().to_owned()) };
+    let splices = edit(manifest, document, &change).map_err(|flaw| manifest.problem(flaw))?;
     Ok(apply(manifest.text(), &splices))
 }
 
@@ -87,6 +85,7 @@ pub(crate) fn apply_within(text: &str, bytes: Range<usize>, splices: &[Splice]) 
 }
 
 struct Editor<'a> {
+    manifest: &'a Manifest,
     text: &'a str,
     document: &'a Document,
     layout: Layout,
@@ -106,8 +105,8 @@ struct Place {
 }
 
 impl<'a> Editor<'a> {
-    /// Makes a node mean another value, which differs from what it means.
-    fn node(&mut self, place: Option<Place>, id: NodeId, old: &'a Json, new: &'a Json) -> Result<(), Flaw> {
+    /// Makes a node mean what the change makes of it.
+    fn node(&mut self, place: Option<Place>, id: NodeId, change: &'a Change) -> Result<(), Flaw> {
         let document = self.document;
         let node = document.node(id);
         if node.is_shared() {
@@ -116,19 +115,16 @@ impl<'a> Editor<'a> {
         }
         let is_flow = matches!(document.kind(id), Kind::Mapping { flow: true } | Kind::Sequence { flow: true });
         if is_flow && place.is_none_or(|place| !place.flow) {
-            self.claim(Claim::Flow { id, old, new });
+            self.claim(Claim::Flow { id, change });
         }
-        match (document.kind(id), old, new) {
-            (Kind::Mapping { flow }, Json::Object(old), Json::Object(new)) => {
-                let entries: Vec<_> = document.entries(id).collect();
-                self.mapping(id, flow, &entries, old, new)
-            }
-            (Kind::Sequence { flow }, Json::Array(old), Json::Array(new)) if old.len() == new.len() => {
+        match (document.kind(id), change) {
+            (Kind::Mapping { flow }, Change::Keys(keys)) => self.mapping(id, flow, keys),
+            (Kind::Sequence { flow }, Change::Items(items)) => {
                 let place = Place { key: None, flow, column: self.layout.column(self.text, node.start()) };
-                let mut changed = document.items(id).zip(old.iter().zip(new)).filter(|(_, (old, new))| old != new);
-                changed.try_for_each(|(item, (old, new))| self.node(Some(place), item, old, new))
+                let mut changed = document.items(id).enumerate().filter_map(|(index, item)| Some((item, items.get(&index)?)));
+                changed.try_for_each(|(item, change)| self.node(Some(place), item, change))
             }
-            (Kind::Scalar(style), _, _) if style != Style::Block && !node.is_absent() && !new.is_object() && !new.is_array() => {
+            (Kind::Scalar(style), Change::To(new)) if style != Style::Block && !node.is_absent() && !new.is_object() && !new.is_array() => {
                 let text = write::scalar(new, style, self.layout.json);
                 if place.is_some_and(|place| !place.flow) {
                     self.claim(Claim::Text { text: text.clone(), value: new.clone() });
@@ -136,7 +132,12 @@ impl<'a> Editor<'a> {
                 self.splices.push(Splice { range: node.start()..node.end(), text });
                 Ok(())
             }
-            _ => self.value(place, id, new),
+            (_, Change::To(new)) => self.value(place, id, new),
+            (Kind::Scalar(_) | Kind::Sequence { .. } | Kind::Mapping { .. } | Kind::Alias(_), Change::Keys(_) | Change::Items(_)) => {
+                let mut value = self.manifest.node_value(document, id)?;
+                change.apply(&mut value);
+                self.value(place, id, &value)
+            }
         }
     }
 
@@ -171,58 +172,55 @@ impl<'a> Editor<'a> {
         Ok(())
     }
 
-    fn mapping(
-        &mut self,
-        id: NodeId,
-        flow: bool,
-        entries: &[(NodeId, NodeId)],
-        old: &'a Map<String, Json>,
-        new: &'a Map<String, Json>,
-    ) -> Result<(), Flaw> {
-        if flow && !self.text[self.document.node(id).start()..].starts_with('{') {
+    fn mapping(&mut self, id: NodeId, flow: bool, keys: &'a BTreeMap<String, Option<Change>>) -> Result<(), Flaw> {
+        let document = self.document;
+        if flow && !self.text[document.node(id).start()..].starts_with('{') {
             return Err(self.problem(id, "a policy adds to this, which has no braces: write {name: value}"));
         }
-        let Some(&(first, _)) = entries.first() else { return self.fill(id, flow, entries, &new.iter().collect::<Vec<_>>()) };
-        let column = self.layout.column(self.text, self.document.node(first).head());
-        let mut removed = Vec::new();
-        // What is merged in is said by no entry.
-        let mut inherited: Vec<_> = if self.document.has_references() { old.keys().map(String::as_str).collect() } else { Vec::new() };
+        let entries: Vec<_> = document.entries(id).collect();
+        let column = entries.first().map_or(0, |&(first, _)| self.layout.column(self.text, document.node(first).head()));
+        let (mut said, mut removed) = (Vec::with_capacity(keys.len()), Vec::new());
         for (index, &(name, value)) in entries.iter().enumerate() {
-            if is_merge(self.text, self.document, name) {
+            if said.len() == keys.len() {
+                break;
+            }
+            if is_merge(self.text, document, name) {
                 continue;
             }
-            let spelled = key(self.text, self.document, name)?;
-            inherited.retain(|key| *key != spelled);
-            let (before, after) = (old.get(&*spelled), new.get(&*spelled));
-            if before == after {
-                continue;
-            }
-            if layout::is_marked(self.text, self.document.node(name).head()) {
+            let Some((spelled, change)) = keys.get_key_value(&*key(self.text, document, name)?) else { continue };
+            said.push(spelled);
+            if layout::is_marked(self.text, document.node(name).head()) {
                 return Err(self.problem(name, block::MARKED));
             }
-            match (before, after) {
-                (Some(old), Some(new)) => self.node(Some(Place { key: Some(name), flow, column }), value, old, new)?,
-                (Some(_), None) if flow => removed.push(index),
-                (Some(_), None) => self.remove_from_block(name, value)?,
-                (None, _) => {}
+            match change {
+                Some(change) => self.node(Some(Place { key: Some(name), flow, column }), value, change)?,
+                None if flow => removed.push(index),
+                None => self.remove_from_block(name, value)?,
             }
         }
-        if let Some(lost) = inherited.iter().find(|key| !new.contains_key(**key)) {
-            return Err(self.problem(id, format!("a policy removes {lost}, which << merges in here: write the mapping out")));
+        let mut added = Vec::new();
+        let unsaid = keys.iter().filter(|(key, _)| !said.contains(key));
+        // What is merged in is said by no entry. It is not changed there, where others see it, but said anew here.
+        let merged =
+            if document.has_references() && said.len() < keys.len() { self.manifest.node_value(document, id)? } else { Json::Null };
+        for (key, change) in unsaid {
+            let Some(change) = change else {
+                return Err(self.problem(id, format!("a policy removes {key}, which << merges in here: write the mapping out")));
+            };
+            let mut value = merged.get(key).cloned().unwrap_or_default();
+            change.apply(&mut value);
+            added.push((key, value));
         }
-        // What is merged in is not changed there, where others see it, but said anew here.
-        let added = new.iter().filter(|(key, value)| old.get(*key).is_none_or(|old| inherited.contains(&key.as_str()) && old != *value));
-        let added: Vec<_> = added.collect();
         if flow && removed.len() == entries.len() {
             self.add_to_flow(id, &[], &added);
             return Ok(());
         }
-        self.remove_from_flow(entries, &removed);
-        self.fill(id, flow, entries, &added)
+        self.remove_from_flow(&entries, &removed);
+        self.fill(id, flow, &entries, &added)
     }
 
     /// Adds entries to a mapping.
-    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, &Json)]) -> Result<(), Flaw> {
+    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, Json)]) -> Result<(), Flaw> {
         match (added.is_empty(), flow) {
             (true, _) => Ok(()),
             (false, true) => {
