@@ -43,7 +43,7 @@ impl Editor<'_> {
                 return Ok(());
             }
         }
-        let end = self.content_end(value).max(self.document.node(last).end());
+        let end = self.entry_end((last, value));
         let at = layout::after_comments(self.text, layout::line_end(self.text, end), column);
         let mut lines = String::new();
         for (key, value) in &added {
@@ -80,7 +80,7 @@ impl Editor<'_> {
         let before = index.checked_sub(1).map(|before| entries[before]);
         // Comments above the first entry of a document are about the document.
         let first = match before {
-            Some((key, value)) => layout::line_end(self.text, self.content_end(value).max(self.document.node(key).end())),
+            Some(entry) => layout::line_end(self.text, self.entry_end(entry)),
             None if column > 0 => 0,
             None => at,
         };
@@ -104,7 +104,7 @@ impl Editor<'_> {
                 self.problem(key, "a policy removes this, and something else stands before it in the line: give it a line of its own")
             );
         }
-        let end = self.content_end(value).max(self.document.node(key).end());
+        let end = self.entry_end((key, value));
         self.claims = None;
         self.splices.push(Splice { range: head - before.len()..layout::line_end(self.text, end), text: String::new() });
         Ok(())

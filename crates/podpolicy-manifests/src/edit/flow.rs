@@ -19,14 +19,13 @@ impl Editor<'_> {
             self.splices.push(Splice { range, text });
             return;
         };
+        let end = self.entry_end((last, value));
         let last = self.document.node(last);
-        let end = match layout::colon_after(self.text, last.end()) {
-            Some(colon) if self.document.node(value).is_absent() => colon,
-            _ => self.content_end(value).max(last.end()),
-        };
+        // A comma could be taken for a part of a tag.
+        let gap = if self.document.node(value).is_absent() && !self.text[..end].ends_with(':') { " " } else { "" };
         let before = layout::line_before(self.text, last.head());
         if !before.chars().all(|char| matches!(char, ' ' | '\t')) {
-            let mut text = String::new();
+            let mut text = gap.to_owned();
             for (key, value) in added {
                 text.push_str(self.layout.comma());
                 text.push_str(&self.layout.flow_entry(key, value));
@@ -47,18 +46,18 @@ impl Editor<'_> {
         let has_comma = rest.trim_start().starts_with(',');
         if rest.trim_start().trim_start_matches(',').trim_start().starts_with('#') || (has_comma && rest.trim() == ",") {
             if !has_comma {
-                self.splices.push(Splice::insert(end, ",".to_owned()));
+                self.splices.push(Splice::insert(end, format!("{gap},")));
             }
             let trailing = if has_comma { "," } else { "" };
             self.splices.push(Splice::insert(line_end, lines.join(",") + trailing));
         } else {
-            self.splices.push(Splice::insert(end, format!(",{}", lines.join(","))));
+            self.splices.push(Splice::insert(end, format!("{gap},{}", lines.join(","))));
         }
     }
 
     /// Removes entries with the commas that part them from their neighbours. Some entry stays.
     pub(super) fn remove_from_flow(&mut self, entries: &[(NodeId, NodeId)], removed: &[usize]) {
-        let ends = |(key, value): (NodeId, NodeId)| self.content_end(value).max(self.document.node(key).end());
+        let ends = |entry| self.entry_end(entry);
         let start = |(key, _): (NodeId, NodeId)| self.document.node(key).head();
         let has_kept_before = |index: usize| (0..index).any(|before| !removed.contains(&before));
         let ranges = removed.iter().map(|&index| match (index.checked_sub(1), entries.get(index + 1)) {

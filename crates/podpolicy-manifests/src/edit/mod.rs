@@ -248,6 +248,14 @@ impl<'a> Editor<'a> {
         last.map_or(node.end(), |last| self.content_end(last))
     }
 
+    /// Where an entry ends, without the rest of its last line: with its value, or with its colon where it has none.
+    fn entry_end(&self, (key, value): (NodeId, NodeId)) -> usize {
+        let key_end = self.document.node(key).end();
+        let end = self.content_end(value).max(key_end);
+        let colon = layout::colon_after(self.text, key_end).filter(|_| self.document.node(value).is_absent());
+        colon.map_or(end, |colon| colon.max(end))
+    }
+
     /// Says what has to be true of the edited text.
     fn claim(&mut self, claim: Claim<'a>) {
         if let Some(claims) = &mut self.claims {
