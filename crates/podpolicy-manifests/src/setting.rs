@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use podpolicy_engine::{Creation, Field, Setting};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use crate::change::Change;
 
@@ -25,19 +25,19 @@ pub(crate) fn change(template: &Json, creation: &Creation) -> Change {
         let Ok(value) = serde_json::to_value(value) else { continue };
         match field {
             Field::GracePeriod => {
-                if let Some(merged) = merge(&spec["terminationGracePeriodSeconds"], &value) {
+                if let Some(merged) = merge(&spec["terminationGracePeriodSeconds"], value) {
                     *change.key("spec").key("terminationGracePeriodSeconds") = merged;
                 }
             }
             Field::Probe { container, kind } => {
                 let Some((list, index, container)) = find(spec, container) else { continue };
-                if let Some(merged) = merge(&container[kind.field_name()], &value) {
+                if let Some(merged) = merge(&container[kind.field_name()], value) {
                     *change.key("spec").key(list).item(index).key(kind.field_name()) = merged;
                 }
             }
             Field::Hook { container, kind } => {
                 let Some((list, index, container)) = find(spec, container) else { continue };
-                if let Some(merged) = merge(&container["lifecycle"][kind.field_name()], &value) {
+                if let Some(merged) = merge(&container["lifecycle"][kind.field_name()], value) {
                     *change.key("spec").key(list).item(index).key("lifecycle").key(kind.field_name()) = merged;
                 }
             }
@@ -58,21 +58,38 @@ fn find<'a>(spec: &'a Json, name: &str) -> Option<(&'static str, usize, &'a Json
 }
 
 /// What makes the old value mean the wanted one, and changes no more than that takes.
-fn merge(old: &Json, wanted: &Json) -> Option<Change> {
-    let Json::Object(wanted) = wanted else { return (old != wanted).then(|| Change::To(wanted.clone())) };
-    let nothing = Map::new();
-    let there = old.as_object().unwrap_or(&nothing);
+fn merge(old: &Json, wanted: Json) -> Option<Change> {
+    let (there, wanted) = match (old, wanted) {
+        (Json::Object(there), Json::Object(wanted)) => (there, wanted),
+        (_, wanted) => {
+            let wanted = without_defaults(wanted);
+            return (*old != wanted).then_some(Change::To(wanted));
+        }
+    };
     let is_gone = |key: &String, value: &Json| !wanted.contains_key(key) && !value.is_null() && !is_default(key, value);
     let gone = there.iter().filter(|(key, value)| is_gone(key, value)).map(|(key, _)| (key.clone(), None));
-    let changed = wanted.iter().filter_map(|(key, value)| {
-        let old = there.get(key).unwrap_or(&Json::Null);
-        if old.is_null() && is_default(key, value) {
-            return None;
+    let mut keys: BTreeMap<_, _> = gone.collect();
+    for (key, value) in wanted {
+        let old = there.get(&key).unwrap_or(&Json::Null);
+        if old.is_null() && is_default(&key, &value) {
+            continue;
         }
-        Some((key.clone(), Some(merge(old, value)?)))
-    });
-    let keys: BTreeMap<_, _> = gone.chain(changed).collect();
-    (!keys.is_empty() || !old.is_object()).then_some(Change::Keys(keys))
+        if let Some(change) = merge(old, value) {
+            keys.insert(key, Some(change));
+        }
+    }
+    (!keys.is_empty()).then_some(Change::Keys(keys))
+}
+
+/// A probe or hook, or a part of one, as a person would write it.
+fn without_defaults(value: Json) -> Json {
+    match value {
+        Json::Object(map) => {
+            let said = map.into_iter().filter(|(key, value)| !is_default(key, value));
+            Json::Object(said.map(|(key, value)| (key, without_defaults(value))).collect())
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => value,
+    }
 }
 
 /// Whether the field of a probe or hook has the value that Kubernetes takes where none is given.

@@ -1,5 +1,7 @@
 //! Entries of mappings in block style: they are lines.
 
+use std::borrow::Cow;
+
 use serde_json::Value as Json;
 
 use super::{
@@ -19,7 +21,7 @@ pub(super) const MARKED: &str = "a key that is marked with a question mark: writ
 
 impl Editor<'_> {
     /// Adds lines: metadata before a spec, where people look for it, and all else after the last entry.
-    pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, Json)]) -> Result<(), Flaw> {
+    pub(super) fn add_to_block(&mut self, entries: &[(NodeId, NodeId)], added: &[(&String, Cow<'_, Json>)]) -> Result<(), Flaw> {
         let (Some(&(first, _)), Some(&(last, value))) = (entries.first(), entries.last()) else { return Ok(()) };
         let head = self.document.node(first).head();
         if layout::line_before(self.text, head).contains('\t') {
@@ -51,7 +53,7 @@ impl Editor<'_> {
         }
         match tail::tail(self.text, self.document, (last, value), column, at) {
             Some(Tail { text, mut meaning }) => {
-                meaning.extend(added.iter().map(|(key, value)| ((*key).clone(), value.clone())));
+                meaning.extend(added.iter().map(|(key, value)| ((*key).clone(), value.clone().into_owned())));
                 self.claim(Claim::Text { text: text + &lines, value: Json::Object(meaning) });
             }
             None => self.claims = None,

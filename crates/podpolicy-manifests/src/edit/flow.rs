@@ -1,5 +1,7 @@
 //! Entries of mappings in flow style, JSON included.
 
+use std::borrow::Cow;
+
 use serde_json::Value as Json;
 
 use super::{Editor, Splice, layout};
@@ -7,7 +9,7 @@ use crate::yaml::NodeId;
 
 impl Editor<'_> {
     /// Adds entries after the last one: on lines of their own where that one has its own.
-    pub(super) fn add_to_flow(&mut self, id: NodeId, entries: &[(NodeId, NodeId)], added: &[(&String, Json)]) {
+    pub(super) fn add_to_flow(&mut self, id: NodeId, entries: &[(NodeId, NodeId)], added: &[(&String, Cow<'_, Json>)]) {
         let node = self.document.node(id);
         let Some(&(last, value)) = entries.last() else {
             let written: Vec<_> = added.iter().map(|(key, value)| self.layout.flow_entry(key, value)).collect();

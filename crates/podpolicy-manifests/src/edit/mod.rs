@@ -13,7 +13,7 @@ mod write;
 
 pub use open_end::terminated;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use serde_json::Value as Json;
 
@@ -207,8 +207,13 @@ impl<'a> Editor<'a> {
             let Some(change) = change else {
                 return Err(self.problem(id, format!("a policy removes {key}, which << merges in here: write the mapping out")));
             };
-            let mut value = merged.get(key).cloned().unwrap_or_default();
-            change.apply(&mut value);
+            let value = if let Change::To(value) = change {
+                Cow::Borrowed(value)
+            } else {
+                let mut value = merged.get(key).cloned().unwrap_or_default();
+                change.apply(&mut value);
+                Cow::Owned(value)
+            };
             added.push((key, value));
         }
         if flow && removed.len() == entries.len() {
@@ -220,7 +225,7 @@ impl<'a> Editor<'a> {
     }
 
     /// Adds entries to a mapping.
-    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, Json)]) -> Result<(), Flaw> {
+    fn fill(&mut self, id: NodeId, flow: bool, entries: &[(NodeId, NodeId)], added: &[(&String, Cow<'_, Json>)]) -> Result<(), Flaw> {
         match (added.is_empty(), flow) {
             (true, _) => Ok(()),
             (false, true) => {
