@@ -11,7 +11,10 @@ use super::{
     tail::{self, Tail},
     write,
 };
-use crate::{problem::Flaw, yaml::NodeId};
+use crate::{
+    problem::Flaw,
+    yaml::{Kind, NodeId, Style},
+};
 
 /// The keys of a pod, and of a pod template.
 const METADATA: &str = "metadata";
@@ -126,7 +129,13 @@ impl Editor<'_> {
         let to = if is_absent { from } else { self.content_end(value).max(from) };
         if !is_lines {
             let space = if is_absent { " " } else { "" };
-            let text = format!("{space}{}", write::scalar(new, crate::yaml::Style::Plain, self.layout.json));
+            let mut text = format!("{space}{}", write::scalar(new, Style::Plain, self.layout.json));
+            if self.document.kind(value) == Kind::Scalar(Style::Block)
+                && let Some((_, comment)) = self.text[from..layout::line_end(self.text, from)].trim_end().split_once(" #")
+            {
+                text.push_str(" #");
+                text.push_str(comment);
+            }
             self.splices.push(Splice { range: from..to, text });
             return Ok(());
         }

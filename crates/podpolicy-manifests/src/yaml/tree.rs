@@ -162,9 +162,9 @@ impl Node {
         self.end as usize
     }
 
-    /// Whether nothing is written there.
+    /// Whether nothing is written there. Of an empty block scalar, its header is.
     pub(crate) fn is_absent(&self) -> bool {
-        self.start == self.end
+        self.start == self.end && self.shape == Shape::Scalar(Style::Plain)
     }
 
     /// Whether an alias elsewhere shows the same node.
@@ -255,8 +255,7 @@ impl Document {
     pub(super) fn grown(mut self) -> Option<Self> {
         self.nodes.shrink_to_fit();
         let root = self.nodes.first()?;
-        let is_absent = root.shape == Shape::Scalar(Style::Plain) && root.is_absent();
-        (!is_absent).then_some(self)
+        (!root.is_absent()).then_some(self)
     }
 }
 
