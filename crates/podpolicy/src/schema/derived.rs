@@ -7,7 +7,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use podpolicy_api::custom_resource_definitions;
 
-use super::{BTreeMap, DERIVED, Kinds};
+use super::{BTreeMap, DERIVED};
+
+/// The schemas, by kind and version.
+type Kinds = BTreeMap<String, BTreeMap<String, JSONSchemaProps>>;
 
 #[test]
 fn file_has_the_schemas_that_are_derived() {

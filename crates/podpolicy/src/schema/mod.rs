@@ -4,6 +4,7 @@
 mod alike;
 #[cfg(test)]
 mod derived;
+mod keywords;
 mod name;
 mod rules;
 mod stored;
@@ -11,21 +12,32 @@ mod structure;
 mod sure;
 mod wrong;
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{LazyLock, OnceLock},
+};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use podpolicy_api::GROUP;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
-use self::structure::Walk;
 pub(crate) use self::wrong::Wrong;
+use self::{keywords::Schema, structure::Walk};
 
-/// The schemas of whole objects, by version and by kind.
-type Kinds = BTreeMap<String, BTreeMap<String, JSONSchemaProps>>;
-
-/// Read from a file that a test keeps as it should be: deriving them takes longer than all else that happens to a small file.
-static KINDS: LazyLock<Kinds> = LazyLock::new(|| serde_json::from_str(DERIVED).expect("a test reads the same file"));
+/// The schemas of whole objects, by kind and version. A test keeps the file as it should be: deriving them takes longer than all else that happens
+/// to a small file.
 const DERIVED: &str = include_str!("derived.json");
+
+/// A version of a kind; its schema is read when it is first met.
+struct Version {
+    written: &'static RawValue,
+    schema: OnceLock<Schema<'static>>,
+}
+
+static KINDS: LazyLock<BTreeMap<&str, BTreeMap<&str, Version>>> = LazyLock::new(|| {
+    let kinds: BTreeMap<_, BTreeMap<_, _>> = serde_json::from_str(DERIVED).expect("a test reads the same file");
+    let version = |(name, written)| (name, Version { written, schema: OnceLock::new() });
+    kinds.into_iter().map(|(kind, versions)| (kind, versions.into_iter().map(version).collect())).collect()
+});
 
 /// Checks a policy, and returns it as the API server would store it: without nulls, and with defaults. Otherwise all its mistakes.
 pub(crate) fn check(kind: &str, api_version: &str, policy: &Value) -> Result<Value, Vec<Wrong>> {
@@ -36,17 +48,18 @@ pub(crate) fn check(kind: &str, api_version: &str, policy: &Value) -> Result<Val
     if wrong.is_empty() { Ok(policy) } else { Err(wrong) }
 }
 
-fn schema(kind: &str, api_version: &str) -> Result<&'static JSONSchemaProps, Wrong> {
+fn schema(kind: &str, api_version: &str) -> Result<&'static Schema<'static>, Wrong> {
     let Some(versions) = KINDS.get(kind) else {
-        let known: Vec<_> = KINDS.keys().map(String::as_str).collect();
+        let known: Vec<_> = KINDS.keys().copied().collect();
         let meant = alike::meant(kind, &known);
         return Err(Wrong::field("kind", format!("{GROUP} has no kind {kind}; {meant}known are {}", known.join(", "))));
     };
-    api_version.split_once('/').and_then(|(_, version)| versions.get(version)).ok_or_else(|| {
+    let version = api_version.split_once('/').and_then(|(_, version)| versions.get(version)).ok_or_else(|| {
         let known: Vec<_> = versions.keys().map(|version| format!("{GROUP}/{version}")).collect();
         let meant = alike::meant(api_version, &known.iter().map(String::as_str).collect::<Vec<_>>());
         Wrong::field("apiVersion", format!("{api_version} is not known; {meant}known are {}", known.join(", ")))
-    })
+    })?;
+    Ok(version.schema.get_or_init(|| serde_json::from_str(version.written.get()).expect("a test reads the same file")))
 }
 
 #[cfg(test)]

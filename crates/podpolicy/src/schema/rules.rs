@@ -5,14 +5,13 @@ use std::{
     collections::{HashMap, hash_map::Entry},
 };
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 use kube::core::cel::{
     KubeCelExt as _,
     cel::{Context, Program, Value},
 };
 use serde_json::Value as Json;
 
-use super::sure;
+use super::{keywords::Rule, sure};
 
 thread_local! {
     static RULES: Rules = Rules::new();
@@ -28,23 +27,23 @@ pub(super) enum Verdict {
 }
 
 /// Tries a rule on a value.
-pub(super) fn judge(rule: &ValidationRule, value: &Json) -> Verdict {
-    if !sure::holds(&rule.rule, value) {
+pub(super) fn judge(rule: &Rule<'_>, value: &Json) -> Verdict {
+    if !sure::holds(&rule.expression, value) {
         return by_cel(rule, value);
     }
-    debug_assert!(matches!(by_cel(rule, value), Verdict::Holds), "{} {value}", rule.rule);
+    debug_assert!(matches!(by_cel(rule, value), Verdict::Holds), "{} {value}", rule.expression);
     Verdict::Holds
 }
 
-fn by_cel(rule: &ValidationRule, value: &Json) -> Verdict {
+fn by_cel(rule: &Rule<'_>, value: &Json) -> Verdict {
     RULES.with(|rules| {
         let mut scope = rules.context.new_inner_scope();
         scope.add_variable_from_value("self", cel(value));
-        match rules.evaluate(&rule.rule, &scope) {
+        match rules.evaluate(&rule.expression, &scope) {
             Ok(Value::Bool(true)) => Verdict::Holds,
             Ok(Value::Bool(false)) => Verdict::Broken(rules.message(rule, &scope)),
-            Ok(_) => Verdict::Undecided(format!("the rule {} says neither yes nor no", rule.rule)),
-            Err(problem) => Verdict::Undecided(format!("the rule {} cannot be tried: {problem}", rule.rule)),
+            Ok(_) => Verdict::Undecided(format!("the rule {} says neither yes nor no", rule.expression)),
+            Err(problem) => Verdict::Undecided(format!("the rule {} cannot be tried: {problem}", rule.expression)),
         }
     })
 }
@@ -74,12 +73,12 @@ impl Rules {
         program.execute(scope).map_err(|error| error.to_string())
     }
 
-    fn message(&self, rule: &ValidationRule, scope: &Context<'_>) -> String {
+    fn message(&self, rule: &Rule<'_>, scope: &Context<'_>) -> String {
         let evaluated = rule.message_expression.as_ref().map(|expression| self.evaluate(expression, scope));
         match (evaluated, &rule.message) {
             (Some(Ok(Value::String(message))), _) => message.to_string(),
-            (_, Some(message)) => message.clone(),
-            (_, None) => format!("does not satisfy the rule {}", rule.rule),
+            (_, Some(message)) => message.clone().into_owned(),
+            (_, None) => format!("does not satisfy the rule {}", rule.expression),
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
 use serde_json::{Map, Value};
 
 use super::{
     alike,
+    keywords::Schema,
     rules::{self, Verdict},
     wrong::{Place, Wrong},
 };
@@ -26,13 +26,13 @@ enum Shape {
 
 impl Walk {
     /// What is wrong with a whole object.
-    pub(super) fn over(schema: &JSONSchemaProps, value: &Value) -> Vec<Wrong> {
+    pub(super) fn over(schema: &Schema<'_>, value: &Value) -> Vec<Wrong> {
         let mut walk = Self::default();
         walk.value(schema, value, &Place::default());
         walk.wrong
     }
 
-    fn value(&mut self, schema: &JSONSchemaProps, value: &Value, place: &Place) -> Shape {
+    fn value(&mut self, schema: &Schema<'_>, value: &Value, place: &Place) -> Shape {
         let before = self.wrong.len();
         let shape = self.structure(schema, value, place);
         if shape == Shape::Right {
@@ -41,8 +41,8 @@ impl Walk {
         shape
     }
 
-    fn rules(&mut self, schema: &JSONSchemaProps, value: &Value, place: &Place, is_sound: bool) {
-        for rule in schema.x_kubernetes_validations.iter().flatten() {
+    fn rules(&mut self, schema: &Schema<'_>, value: &Value, place: &Place, is_sound: bool) {
+        for rule in &schema.rules {
             let place = || place.then(rule.field_path.as_deref().unwrap_or_default());
             match rules::judge(rule, value) {
                 Verdict::Broken(message) => self.tell(place(), message),
@@ -52,15 +52,15 @@ impl Walk {
         }
     }
 
-    fn structure(&mut self, schema: &JSONSchemaProps, value: &Value, place: &Place) -> Shape {
-        if schema.x_kubernetes_int_or_string == Some(true) {
+    fn structure(&mut self, schema: &Schema<'_>, value: &Value, place: &Place) -> Shape {
+        if schema.int_or_string {
             return match value {
                 Value::String(text) => self.text(schema, text, place),
                 Value::Number(number) if number.is_i64() => Shape::Right,
                 _ => self.mismatch("integer,string", value, place),
             };
         }
-        match (schema.type_.as_deref(), value) {
+        match (schema.kind.as_deref(), value) {
             (Some("object"), Value::Object(fields)) => self.object(schema, fields, place),
             (Some("array"), Value::Array(items)) => self.array(schema, items, place),
             (Some("string"), Value::String(text)) => self.text(schema, text, place),
@@ -73,18 +73,18 @@ impl Walk {
         }
     }
 
-    fn object(&mut self, schema: &JSONSchemaProps, fields: &Map<String, Value>, place: &Place) -> Shape {
+    fn object(&mut self, schema: &Schema<'_>, fields: &Map<String, Value>, place: &Place) -> Shape {
         let mut shape = Shape::Right;
         self.at_most(schema.max_properties, fields.len(), place);
-        for missing in schema.required.iter().flatten().filter(|name| !fields.contains_key(*name)) {
+        for missing in schema.required.iter().filter(|name| !fields.contains_key(**name)) {
             self.tell(place.field(missing), "Required value");
             shape = Shape::Wrong;
         }
         for (name, value) in fields {
-            let found = match (schema.properties.as_ref().and_then(|known| known.get(name)), &schema.additional_properties) {
+            let found = match (schema.properties.get(name.as_str()), &schema.additional_properties) {
                 (Some(property), _) => self.value(property, value, &place.field(name)),
-                (None, Some(JSONSchemaPropsOrBool::Schema(values))) => self.value(values, value, &place.key(name)),
-                (None, _) if schema.x_kubernetes_preserve_unknown_fields == Some(true) => Shape::Right,
+                (None, Some(values)) => self.value(values, value, &place.key(name)),
+                (None, _) if schema.preserve_unknown_fields => Shape::Right,
                 (None, _) => self.unknown(schema, name, place),
             };
             if found == Shape::Wrong {
@@ -94,13 +94,13 @@ impl Walk {
         shape
     }
 
-    fn array(&mut self, schema: &JSONSchemaProps, items: &[Value], place: &Place) -> Shape {
+    fn array(&mut self, schema: &Schema<'_>, items: &[Value], place: &Place) -> Shape {
         let mut shape = Shape::Right;
         self.at_most(schema.max_items, items.len(), place);
-        if let Some(least) = schema.min_items.filter(|least| i64::try_from(items.len()).is_ok_and(|length| length < *least)) {
+        if let Some(least) = schema.min_items.filter(|least| items.len() < *least) {
             self.tell(place.clone(), format!("should have at least {least} items, not {}", items.len()));
         }
-        if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
+        if let Some(schema) = &schema.items {
             for (index, item) in items.iter().enumerate() {
                 if self.value(schema, item, &place.item(index)) == Shape::Wrong {
                     shape = Shape::Wrong;
@@ -110,13 +110,13 @@ impl Walk {
         shape
     }
 
-    fn text(&mut self, schema: &JSONSchemaProps, text: &str, place: &Place) -> Shape {
+    fn text(&mut self, schema: &Schema<'_>, text: &str, place: &Place) -> Shape {
         let length = text.chars().count();
-        if let Some(most) = schema.max_length.filter(|most| i64::try_from(length).is_ok_and(|length| length > *most)) {
+        if let Some(most) = schema.max_length.filter(|most| length > *most) {
             self.tell(place.clone(), format!("may not be more than {most} bytes, not {length}"));
         }
-        if let Some(allowed) = schema.enum_.as_ref().filter(|allowed| !allowed.iter().any(|allowed| allowed.0 == *text)) {
-            let words: Vec<_> = allowed.iter().filter_map(|allowed| allowed.0.as_str()).collect();
+        if let Some(allowed) = schema.values.as_ref().filter(|allowed| !allowed.iter().any(|allowed| allowed == text)) {
+            let words: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
             let meant = alike::meant(text, &words);
             let listed: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
             self.tell(place.clone(), format!("unsupported value {text:?}; {meant}supported values: {}", listed.join(", ")));
@@ -125,7 +125,7 @@ impl Walk {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "bounds are small, and larger numbers stay larger")]
-    fn bounds(&mut self, schema: &JSONSchemaProps, number: i64, place: &Place) {
+    fn bounds(&mut self, schema: &Schema<'_>, number: i64, place: &Place) {
         match (schema.minimum, schema.maximum) {
             (Some(minimum), _) if (number as f64) < minimum => {
                 self.tell(place.clone(), format!("should be greater than or equal to {minimum}, not {number}"));
@@ -137,14 +137,14 @@ impl Walk {
         }
     }
 
-    fn at_most(&mut self, most: Option<i64>, length: usize, place: &Place) {
-        if let Some(most) = most.filter(|most| i64::try_from(length).map_or(true, |length| length > *most)) {
+    fn at_most(&mut self, most: Option<usize>, length: usize, place: &Place) {
+        if let Some(most) = most.filter(|most| length > *most) {
             self.tell(place.clone(), format!("must have at most {most} items, not {length}"));
         }
     }
 
-    fn unknown(&mut self, schema: &JSONSchemaProps, name: &str, place: &Place) -> Shape {
-        let known: Vec<_> = schema.properties.iter().flat_map(|known| known.keys()).map(String::as_str).collect();
+    fn unknown(&mut self, schema: &Schema<'_>, name: &str, place: &Place) -> Shape {
+        let known: Vec<_> = schema.properties.keys().copied().collect();
         let meant = alike::meant(name, &known);
         self.tell(place.field(name), format!("unknown field; {meant}known are {}", known.join(", ")));
         Shape::Wrong
