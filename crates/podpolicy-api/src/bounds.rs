@@ -71,7 +71,6 @@ pub(crate) fn container_globs(_: &mut SchemaGenerator) -> Schema {
                 "message": "a glob over container names has lower-case letters, digits, '-', '*' (any text) and '?' (one character), one at least",
             }],
         },
-        "default": ["*"],
         "x-kubernetes-list-type": "atomic",
     })
 }

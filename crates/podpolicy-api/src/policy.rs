@@ -145,7 +145,7 @@ pub struct ContainerRule {
     /// Globs over container names: `*` stands for any text, `?` for one character. One at least, 32 at most.
     /// Default: `["*"]`, every container. Example: `[web, "api-*"]`.
     #[serde(default = "every_container")]
-    #[schemars(schema_with = "crate::bounds::container_globs")]
+    #[schemars(schema_with = "crate::bounds::container_globs", transform = without_default)]
     pub names: Vec<String>,
 
     /// When the container counts as dead: it is then killed and started again. Pods whose restartPolicy is not Always get no
@@ -192,4 +192,10 @@ pub enum Enforcement {
 
 fn every_container() -> Vec<String> {
     vec!["*".to_owned()]
+}
+
+/// The API server is not told of a default inside of a list: it would write it there, and `kubectl apply` and GitOps tools, which compare lists as a
+/// whole, would find a difference each time.
+fn without_default(schema: &mut schemars::Schema) {
+    schema.remove("default");
 }

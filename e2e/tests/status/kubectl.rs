@@ -11,6 +11,35 @@ use serde_json::json;
 
 const STANDARD: &str = "{ selector: { matchLabels: { app: web } }, labels: { team: shop } }";
 
+/// With what the API server adds nowhere in a list: kubectl, and Argo CD likewise, would find a difference there each time.
+const FILE: &str = "
+apiVersion: podpolicy.dev/v1alpha1
+kind: PodPolicy
+metadata: {name: standard}
+spec:
+  selector: {matchExpressions: [{key: app, operator: In, values: [web]}]}
+  terminationGracePeriodSeconds: 60
+  containers:
+  - readinessProbe: {httpGet: {path: /ready, port: http, httpHeaders: [{name: a, value: b}]}}
+    livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 20}
+    startupProbe: {grpc: {port: 9000}}
+    lifecycle: {preStop: {sleep: {seconds: 5}}, postStart: {exec: {command: [sh, -c, echo]}}}
+  rollout: {strategy: Evict}
+";
+
+#[tokio::test]
+async fn applying_the_same_file_once_more_changes_nothing() -> anyhow::Result<()> {
+    let stage = Stage::set("apply-twice").await?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("policy.yaml");
+    std::fs::write(&file, FILE)?;
+    for outcome in ["created", "unchanged"] {
+        let said = stage.kubectl(&["apply", "--validate=strict", "-f", &file.display().to_string()]).await?;
+        assert_eq!(said, format!("podpolicy.podpolicy.dev/standard {outcome}\n"));
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn wait_for_the_condition_ready_returns_once_the_policy_is_in_force() -> anyhow::Result<()> {
     let stage = Stage::set("wait").await?;
