@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     config::{Config, Watched},
-    guard::GuardState,
+    guard::{self, GuardState},
     observe::{self, Failure, Observation, What},
     source::{SelectingKind, Source, Watchable},
     world::World,
@@ -81,6 +81,7 @@ pub enum SnapshotError {
 
 /// Sees a cluster as it changes.
 pub struct Snapshots {
+    client: Client,
     world: World,
     observations: mpsc::Receiver<Observation>,
     _watches: JoinSet<()>,
@@ -95,9 +96,9 @@ impl Snapshots {
         let (sender, observations) = mpsc::channel(AT_ONCE);
         let watches = observe::start(client, &sources, &sender);
         let mut world = World::new(config, &sources);
-        // Whether a guard vouches for commands is what the statuses remember.
+        // Until it is looked at.
         world.guard_changed(Arc::new(GuardState::as_remembered()));
-        Self { world, observations, _watches: watches, has_begun: false }
+        Self { client: client.clone(), world, observations, _watches: watches, has_begun: false }
     }
 
     /// The first time once all has been seen, later when something may have changed and nothing has for a moment.
@@ -111,6 +112,9 @@ impl Snapshots {
             let in_time = timeout(PATIENCE, self.see_all()).await;
             in_time.unwrap_or_else(|_| Err(SnapshotError::TooSlow(self.world.unsynced())))?;
             self.has_begun = true;
+        }
+        if self.world.has_commands() {
+            self.world.guard_changed(Arc::new(guard::as_read(&self.client).await));
         }
         loop {
             self.world.plan(AT_ONCE);

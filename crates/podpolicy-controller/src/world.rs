@@ -164,8 +164,13 @@ impl World {
         self.sources.is_synced() && !self.awaits_guard()
     }
 
+    /// Whether any policy has commands.
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.commands.policies.is_empty()
+    }
+
     fn awaits_guard(&self) -> bool {
-        !self.commands.policies.is_empty() && *self.guard == GuardState::Asking
+        self.has_commands() && *self.guard == GuardState::Asking
     }
 
     /// The sources that have not been listed, for people who wait.

@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use podpolicy_api::{Finding, FindingReason, PodPolicy, PodPolicyStatus};
-use podpolicy_controller::{AdmissionMode, Config, Watched};
+use podpolicy_controller::{AdmissionMode, Config, Snapshots, Watched};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::{ControlPlane, InProcess, Options, Tap, TestNamespace, objects, policies};
 use serde_json::{Value, json};
@@ -150,6 +150,14 @@ impl<'a> Scene<'a> {
     pub async fn refused(&self, policy: &str, words: &str) -> anyhow::Result<PodPolicyStatus> {
         let holds = |status: &PodPolicyStatus| exec_findings(status).any(|finding| finding.message.contains(words));
         policies::status(&self.policies, policy, &format!("commands are refused: {words}"), holds).await
+    }
+
+    /// What `podpolicy explain` and `podpolicy status` say of commands that are refused, in words: they decide by themselves, and only read.
+    pub async fn refused_to_readers(&self) -> anyhow::Result<Vec<String>> {
+        let snapshot = Snapshots::new(&self.client, Some(self.namespace.name()), Config::default()).next().await?;
+        let verdicts = snapshot.pods.iter().flat_map(|seen| &seen.outcome.verdicts);
+        let findings = verdicts.flat_map(|verdict| &verdict.findings).filter(|finding| finding.reason == FindingReason::ExecNotAllowed);
+        Ok(findings.map(|finding| finding.message.clone()).collect())
     }
 
     /// Waits until the policy's status remembers that its present spec was checked.

@@ -32,6 +32,8 @@ async fn without_a_guard_commands_are_refused_and_the_rest_is_done() -> anyhow::
     };
     let status = policies::status(&scene.policies, "web", "the hook of the pod's container refused", at_rest).await?;
     assert_eq!(exec_findings(&status).count(), 1, "{status:#?}");
+    let reported: Vec<_> = exec_findings(&status).map(|finding| finding.message.clone()).collect();
+    assert_eq!(scene.refused_to_readers().await?, reported);
     let web = "the label of the policy";
     wait::object(&pods, "web", web, DEADLINE, |pod: Option<&Pod>| {
         pod.and_then(|pod| pod.metadata.labels.as_ref()?.get("team")).is_some_and(|team| team == "shop")
@@ -106,8 +108,11 @@ async fn commands_are_refused_again_when_the_guard_goes() -> anyhow::Result<()> 
         scene.new_pods_run(name, Some("drain")).await?;
         scene.remembered(name).await?;
     }
+    assert_eq!(scene.refused_to_readers().await?, [""; 0]);
 
     delete_guard(&plane).await?;
+    let refused = scene.refused_to_readers().await?;
+    assert!(refused.len() == 2 && refused.iter().all(|message| message.contains(NO_GUARD)), "{refused:#?}");
     for name in ["kept", "edited"] {
         scene.refused(name, NO_GUARD).await?;
         scene.new_pods_run(name, None).await?;

@@ -33,7 +33,7 @@ use crate::{
     observe::{Failure, failure},
 };
 
-use found::{Found, NAME};
+use found::{Found, Identity, NAME};
 use question::Answer;
 pub(crate) use vouching::{GuardState, Written};
 use vouching::{InForce, SETTLED};
@@ -50,6 +50,17 @@ pub(crate) struct Questions {
     pub(crate) policies: Vec<PolicyId>,
     /// How many generations of policies with commands had been seen then.
     pub(crate) seen: u64,
+}
+
+/// How the guard stands to who only reads: whether it enforces what its objects say cannot be seen without writing. Who may not read its objects goes
+/// by what statuses remember.
+pub(crate) async fn as_read(client: &Client) -> GuardState {
+    match found::find(client).await {
+        Ok(Found::Absent) => GuardState::Absent,
+        Ok(Found::Foreign(why)) => GuardState::Unclear(why),
+        Ok(Found::Guard(Identity { id, since })) => GuardState::InForce(InForce { id, since, baseline: None, confirmed: 0 }),
+        Err(_) => GuardState::as_remembered(),
+    }
 }
 
 /// Starts the task that looks: what policies have commands goes in. `client` is one that may ask while another operator leads.
