@@ -12,7 +12,7 @@ use podpolicy_api::{
     Precedence, Probe,
 };
 
-use crate::{Field, HookKind, Pod, ProbeKind, Selector, glob};
+use crate::{Field, Finding, HookKind, Pod, ProbeKind, Selector, glob, pod::DEFAULT_GRACE_PERIOD, refusal};
 
 /// The most that all annotations of a pod may take, in bytes of keys and values (Kubernetes' `TotalAnnotationSizeLimitB`).
 pub const ANNOTATIONS_LIMIT: usize = 256 * 1024;
@@ -216,6 +216,17 @@ impl Policy {
             record.match_indices(word).any(|(at, _)| record[..at].ends_with('"') && record[at + word.len()..].starts_with('"'))
         };
         mentions(&self.in_record) || self.selector.keys().any(mentions)
+    }
+
+    /// The hooks that a pod does not get whose grace period is the policy's, or Kubernetes' default where it sets none. A pod whose workload, or whose
+    /// other policies, say a longer one can have them.
+    pub fn hooks_beyond_grace(&self) -> impl Iterator<Item = Finding> {
+        let grace_period = self.rules().termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_PERIOD);
+        let hooks = self.container_rules().iter().flat_map(|rule| HookKind::ALL.map(|kind| (rule, kind)));
+        hooks.filter_map(move |(rule, kind)| {
+            let refusal = refusal::sleep(kind, rule_hook(rule, kind)?, grace_period)?;
+            Some(refusal.finding(Field::Hook { container: rule.names.join(","), kind }))
+        })
     }
 
     /// Which policy it is.

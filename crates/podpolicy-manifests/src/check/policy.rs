@@ -1,7 +1,7 @@
 //! What can be said about a policy by itself, whichever pods it selects.
 
 use podpolicy_api::{FindingReason, GROUP};
-use podpolicy_engine::{Field, Policy, PolicyId, PolicyKind, Program};
+use podpolicy_engine::{Field, Finding, Policy, PolicyId, PolicyKind, Program};
 use serde_json::Value as Json;
 
 use super::{Rule, Selected, Severity};
@@ -21,6 +21,14 @@ const HOST_NOT_ALLOWED: Rule = Rule {
     summary: "a policy's probe or hook names a host",
     why: "The kubelet would ask that host in place of the pod, so that whoever may write policies could make nodes scan a network. No pod gets it.",
     remedy: "Remove host. To send another Host header, use httpHeaders.",
+};
+
+const SLEEP_BEYOND_GRACE: Rule = Rule {
+    id: "sleep-beyond-grace",
+    severity: Severity::Warning,
+    summary: "a policy's hook sleeps through the grace period that the policy sets, or through Kubernetes' default of 30 s",
+    why: "Pods that say no longer grace period themselves do not get the hook (finding GraceTooShort): the process would be killed in its sleep.",
+    remedy: "Shorten the sleep, or have the policy set a terminationGracePeriodSeconds that covers the sleep and the time that the process needs to stop.",
 };
 
 const UNKNOWN_NAMESPACE: Rule = Rule {
@@ -48,7 +56,8 @@ const SELECTS_NO_POD: Rule = Rule {
 };
 
 /// The rules, in the order in which they are listed.
-pub(super) const RULES: [&Rule; 5] = [&PROTECTED_KEY, &HOST_NOT_ALLOWED, &UNKNOWN_NAMESPACE, &RUNS_COMMAND, &SELECTS_NO_POD];
+pub(super) const RULES: [&Rule; 6] =
+    [&PROTECTED_KEY, &HOST_NOT_ALLOWED, &SLEEP_BEYOND_GRACE, &UNKNOWN_NAMESPACE, &RUNS_COMMAND, &SELECTS_NO_POD];
 
 /// Something about a policy, and where in the policy it is.
 pub(super) struct Told {
@@ -56,6 +65,12 @@ pub(super) struct Told {
     pub(super) path: Vec<Step>,
     pub(super) field: String,
     pub(super) message: String,
+}
+
+impl Told {
+    fn of(finding: Finding, rule: &'static Rule, policy: &Json) -> Self {
+        Self { rule, path: path(&finding.field, policy), field: finding.field.to_string(), message: finding.message }
+    }
 }
 
 /// Whether the object is a policy.
@@ -78,6 +93,7 @@ pub(super) fn findings(object: &Object<'_>, id: &PolicyId, program: &Program, se
     let Some(policy) = program.policies().iter().find(|policy| policy.id() == id) else { return Vec::new() };
     let told = |rule, field: &str, message| Told { rule, path: Step::keys(["spec", field]), field: format!("spec.{field}"), message };
     let mut found = refused(policy, object.value, program);
+    found.extend(policy.hooks_beyond_grace().map(|finding| Told::of(finding, &SLEEP_BEYOND_GRACE, object.value)));
     if policy.runs_commands() {
         let place = match id.kind {
             PolicyKind::PodPolicy => "in its namespace",
@@ -96,7 +112,7 @@ pub(super) fn findings(object: &Object<'_>, id: &PolicyId, program: &Program, se
 
 /// What no pod gets. What only some pods do not get is told of them.
 fn refused(policy: &Policy, value: &Json, program: &Program) -> Vec<Told> {
-    let told = |finding: podpolicy_engine::Finding| {
+    let told = |finding: Finding| {
         let rule = match finding.reason {
             FindingReason::ProtectedKey => &PROTECTED_KEY,
             FindingReason::HostNotAllowed => &HOST_NOT_ALLOWED,
@@ -115,7 +131,7 @@ fn refused(policy: &Policy, value: &Json, program: &Program) -> Vec<Told> {
             | FindingReason::WriteFailed
             | FindingReason::NotAtCreation => return None,
         };
-        Some(Told { rule, path: path(&finding.field, value), field: finding.field.to_string(), message: finding.message })
+        Some(Told::of(finding, rule, value))
     };
     program.refused_everywhere(policy).into_iter().filter_map(told).collect()
 }
