@@ -1,6 +1,6 @@
 //! What can be said about a policy by itself, whichever pods it selects.
 
-use podpolicy_api::{FindingReason, GROUP};
+use podpolicy_api::{FindingReason, GROUP, PolicyRules};
 use podpolicy_engine::{Field, Finding, Policy, PolicyId, PolicyKind, Program};
 use serde_json::Value as Json;
 
@@ -31,6 +31,14 @@ const SLEEP_BEYOND_GRACE: Rule = Rule {
     remedy: "Shorten the sleep, or have the policy set a terminationGracePeriodSeconds that covers the sleep and the time that the process needs to stop.",
 };
 
+const EMPTY_POLICY: Rule = Rule {
+    id: "empty-policy",
+    severity: Severity::Warning,
+    summary: "a policy asks for nothing",
+    why: "It selects pods, counts all of them as compliant, and does nothing to them.",
+    remedy: "Give it labels, annotations, terminationGracePeriodSeconds or containers; or remove it.",
+};
+
 const UNKNOWN_NAMESPACE: Rule = Rule {
     id: "unknown-namespace",
     severity: Severity::Warning,
@@ -56,8 +64,8 @@ const SELECTS_NO_POD: Rule = Rule {
 };
 
 /// The rules, in the order in which they are listed.
-pub(super) const RULES: [&Rule; 6] =
-    [&PROTECTED_KEY, &HOST_NOT_ALLOWED, &SLEEP_BEYOND_GRACE, &UNKNOWN_NAMESPACE, &RUNS_COMMAND, &SELECTS_NO_POD];
+pub(super) const RULES: [&Rule; 7] =
+    [&PROTECTED_KEY, &HOST_NOT_ALLOWED, &SLEEP_BEYOND_GRACE, &EMPTY_POLICY, &UNKNOWN_NAMESPACE, &RUNS_COMMAND, &SELECTS_NO_POD];
 
 /// Something about a policy, and where in the policy it is.
 pub(super) struct Told {
@@ -94,6 +102,9 @@ pub(super) fn findings(object: &Object<'_>, id: &PolicyId, program: &Program, se
     let told = |rule, field: &str, message| Told { rule, path: Step::keys(["spec", field]), field: format!("spec.{field}"), message };
     let mut found = refused(policy, object.value, program);
     found.extend(policy.hooks_beyond_grace().map(|finding| Told::of(finding, &SLEEP_BEYOND_GRACE, object.value)));
+    if asks_for_nothing(policy.rules()) {
+        found.push(told(&EMPTY_POLICY, "selector", "it asks for no label, annotation, grace period, probe or hook".to_owned()));
+    }
     if policy.runs_commands() {
         let place = match id.kind {
             PolicyKind::PodPolicy => "in its namespace",
@@ -108,6 +119,13 @@ pub(super) fn findings(object: &Object<'_>, id: &PolicyId, program: &Program, se
         found.push(told(&SELECTS_NO_POD, "selector", "no pod among the files has labels of its own that match".to_owned()));
     }
     found
+}
+
+fn asks_for_nothing(rules: &PolicyRules) -> bool {
+    rules.labels.is_empty()
+        && rules.annotations.is_empty()
+        && rules.termination_grace_period_seconds.is_none()
+        && rules.containers.is_none()
 }
 
 /// What no pod gets. What only some pods do not get is told of them.
