@@ -102,6 +102,20 @@ fn workload_that_is_ready_since_a_moment_ago_is_waited_for_and_not_said_to_be_br
 }
 
 #[test]
+fn pod_that_no_scheduler_looks_at_is_waited_for_and_said_once_that_lasts() {
+    let mut cluster = Cluster::new(&[("web", 3)], 1);
+    cluster.fate = Fate::NoNode;
+    cluster.run_until(|stand| matches!(stand, Stand::Progressing(message) if message.contains("waiting for web-3 of Deployment/web")));
+    cluster.run();
+    assert!(
+        matches!(cluster.stand(), Stand::Blocked(message) if message.contains("web-3 of Deployment/web has had no node")),
+        "{:?}",
+        cluster.stand()
+    );
+    assert_eq!((cluster.status().phase, cluster.evicted().len()), (RolloutPhase::Progressing, 1), "it is no failure of the settings");
+}
+
+#[test]
 fn no_more_pods_are_down_than_the_operator_allows_in_all() {
     let mut cluster = Cluster::new(&[("web", 6)], 6);
     cluster.budget = 2;

@@ -1,5 +1,7 @@
 //! What is waited for after a step: pods that come, are ready, and stay so.
 
+use jiff::Timestamp;
+
 use super::{Planner, Scene, Stand};
 use crate::rollout::snapshot::{PodView, PolicyView, Workload};
 
@@ -55,6 +57,17 @@ impl<'a> Planner<'a> {
         let trouble = pod.trouble.as_ref().map(|trouble| trouble.message.as_str());
         if let (false, Some(trouble)) = (pod.is_scheduled, trouble) {
             return Stand::Blocked(format!("pod {name} cannot be scheduled: {trouble}"));
+        }
+        // Where no scheduler works, none says that it cannot.
+        let patience = pod.created.saturating_add(policy.deadline()).unwrap_or(Timestamp::MAX);
+        if !pod.is_ready && !pod.is_scheduled {
+            if patience <= self.now {
+                let seconds = policy.rollout.progress_deadline_seconds;
+                return Stand::Blocked(format!(
+                    "pod {name} has had no node for {seconds} s, and no scheduler says why; see whether the scheduler runs that its schedulerName names"
+                ));
+            }
+            self.wakes.insert(patience);
         }
         match pod.available_at(policy.min_ready()) {
             Some(at) => {

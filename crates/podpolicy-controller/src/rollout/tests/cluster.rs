@@ -21,6 +21,8 @@ pub(super) enum Fate {
     /// Ready at first, then started again.
     Restarts,
     NeverReady,
+    /// No scheduler gives them a node, or says a word.
+    NoNode,
     /// They come without the settings.
     Bare,
 }
@@ -492,7 +494,11 @@ impl Pod {
     fn live(&mut self, now: Timestamp, fate: Fate, settings: i64, is_broken: bool) {
         let age = now.duration_since(self.view.created).as_secs();
         let has_settings = self.settings > 0;
-        let never = is_broken || (has_settings && matches!(fate, Fate::NeverReady));
+        let never = is_broken || (has_settings && matches!(fate, Fate::NeverReady | Fate::NoNode));
+        if has_settings && matches!(fate, Fate::NoNode) {
+            self.view.is_scheduled = false;
+            self.view.since = None;
+        }
         if age == READY_AFTER && !self.view.is_ready && !never {
             self.view.is_ready = true;
             self.view.since = Some(now);
