@@ -46,7 +46,9 @@ pub(crate) fn edit(manifest: &Manifest, document: &Document, change: &Change) ->
     // To the parser it ends a line, and so perhaps the document; what is added after the last line would be in the next one.
     layout::check_line_endings(manifest.text(), surroundings.clone())?;
     let layout = Layout::of(manifest.text(), document);
-    let mut editor = Editor { manifest, text: manifest.text(), document, layout, splices: Vec::new(), claims: Some(Vec::new()) };
+    // What an alias shows is not read with the few bytes around it.
+    let claims = (!document.has_references()).then(Vec::new);
+    let mut editor = Editor { manifest, text: manifest.text(), document, layout, splices: Vec::new(), claims };
     editor.node(None, document.root(), change)?;
     let Editor { mut splices, claims, .. } = editor;
     splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
@@ -84,6 +86,8 @@ pub(crate) fn apply_within(text: &str, bytes: Range<usize>, splices: &[Splice]) 
     edited
 }
 
+const SHARED: &str = "a policy changes what has an anchor here, and an alias elsewhere shows the same: write one of the two out";
+
 struct Editor<'a> {
     manifest: &'a Manifest,
     text: &'a str,
@@ -110,8 +114,7 @@ impl<'a> Editor<'a> {
         let document = self.document;
         let node = document.node(id);
         if node.is_shared() {
-            return Err(self
-                .problem(id, "a policy changes what has an anchor here, and an alias elsewhere shows the same: write one of the two out"));
+            return Err(self.problem(id, SHARED));
         }
         let is_flow = matches!(document.kind(id), Kind::Mapping { flow: true } | Kind::Sequence { flow: true });
         if is_flow && place.is_none_or(|place| !place.flow) {
@@ -144,6 +147,7 @@ impl<'a> Editor<'a> {
     /// Writes a value anew, whatever is there.
     fn value(&mut self, place: Option<Place>, id: NodeId, new: &Json) -> Result<(), Flaw> {
         let Some(place) = place else { return Err(self.problem(id, "the document is no mapping")) };
+        self.is_nowhere_else(id)?;
         let node = self.document.node(id);
         let properties = &self.text[node.head()..node.start()];
         if properties.contains("!!null") || properties.contains('!') && (new.is_object() || new.is_array()) {
@@ -192,10 +196,16 @@ impl<'a> Editor<'a> {
             if layout::is_marked(self.text, document.node(name).head()) {
                 return Err(self.problem(name, block::MARKED));
             }
-            match change {
-                Some(change) => self.node(Some(Place { key: Some(name), flow, column }), value, change)?,
-                None if flow => removed.push(index),
-                None => self.remove_from_block(name, value)?,
+            if let Some(change) = change {
+                self.node(Some(Place { key: Some(name), flow, column }), value, change)?;
+                continue;
+            }
+            self.is_nowhere_else(name)?;
+            self.is_nowhere_else(value)?;
+            if flow {
+                removed.push(index);
+            } else {
+                self.remove_from_block(name, value)?;
             }
         }
         let mut added = Vec::new();
@@ -259,6 +269,11 @@ impl<'a> Editor<'a> {
         let end = self.content_end(value).max(key_end);
         let colon = layout::colon_after(self.text, key_end).filter(|_| self.document.node(value).is_absent());
         colon.map_or(end, |colon| colon.max(end))
+    }
+
+    /// Fails where something in the node, which is about to go, is shown by an alias outside of it.
+    fn is_nowhere_else(&self, id: NodeId) -> Result<(), Flaw> {
+        self.document.shared_within(id).map_or(Ok(()), |shared| Err(self.problem(shared, SHARED)))
     }
 
     /// Says what has to be true of the edited text.

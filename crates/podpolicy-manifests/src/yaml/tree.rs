@@ -1,5 +1,7 @@
 //! The tree of a document. A folder of manifests has many nodes, so they are small, and have no allocation of their own.
 
+use std::ops::Range;
+
 use super::is_text;
 
 /// One document of a text.
@@ -122,6 +124,32 @@ impl Document {
         };
         let mut nodes = self.siblings(first);
         std::iter::from_fn(move || Some((nodes.next()?, nodes.next()?)))
+    }
+
+    /// A node and all that is in it: they follow each other.
+    pub(crate) fn within(&self, id: NodeId) -> Range<NodeId> {
+        let mut last = id;
+        while let Some(inner) = match self.node(last).shape {
+            Shape::Sequence { .. } | Shape::Mapping { .. } => self.siblings(self.node(last).inner).last(),
+            Shape::Scalar(_) | Shape::Alias => None,
+        } {
+            last = inner;
+        }
+        id..last + 1
+    }
+
+    /// The first node in there that an alias elsewhere shows.
+    pub(crate) fn shared_within(&self, id: NodeId) -> Option<NodeId> {
+        if !self.has_references {
+            return None;
+        }
+        let inside = self.within(id);
+        let elsewhere = self.ids().filter(|other| !inside.contains(other));
+        let shown = elsewhere.filter_map(|other| match self.kind(other) {
+            Kind::Alias(target) => Some(target),
+            Kind::Scalar(_) | Kind::Sequence { .. } | Kind::Mapping { .. } => None,
+        });
+        shown.filter(|target| inside.contains(target)).min()
     }
 
     fn siblings(&self, first: u32) -> impl Iterator<Item = NodeId> + '_ {
