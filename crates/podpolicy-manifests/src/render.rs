@@ -13,7 +13,7 @@ use crate::{
     pods::{self, Described},
     problem::Flaw,
     relevant::relevant,
-    setting,
+    setting::{self, Ambiguous},
     wrong_type::{self, Misfit},
 };
 
@@ -85,7 +85,11 @@ fn edit_document(
         if creation.is_empty() {
             continue;
         }
-        let changed = setting::change(template, &creation);
+        let changed = setting::change(template, &creation).map_err(|Ambiguous { list, index, name }| {
+            let container = [path.as_slice(), &Step::keys(["spec", list]), &[Step::Index(index)]].concat();
+            let message = format!("{title}: a policy sets something on container {name:?}, and two have that name: give each its own");
+            Flaw::at(manifest.offset(document, &container), message)
+        })?;
         if let Some(policy) = selects_afterwards(program, &pod, &creation) {
             let message = format!(
                 "a label that policies set here makes {policy} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves"

@@ -8,8 +8,16 @@ use serde_json::Value as Json;
 
 use crate::change::Change;
 
+/// Nobody can tell which container a setting is for: this one has the name of an earlier one.
+#[derive(Debug)]
+pub(crate) struct Ambiguous {
+    pub(crate) list: &'static str,
+    pub(crate) index: usize,
+    pub(crate) name: String,
+}
+
 /// What changes in a pod or pod template (metadata and spec) that gets what was decided.
-pub(crate) fn change(template: &Json, creation: &Creation) -> Change {
+pub(crate) fn change(template: &Json, creation: &Creation) -> Result<Change, Ambiguous> {
     let mut change = Change::default();
     for (field, changes) in [("labels", &creation.metadata.labels), ("annotations", &creation.metadata.annotations)] {
         let old = &template["metadata"][field];
@@ -30,13 +38,13 @@ pub(crate) fn change(template: &Json, creation: &Creation) -> Change {
                 }
             }
             Field::Probe { container, kind } => {
-                let Some((list, index, container)) = find(spec, container) else { continue };
+                let Some((list, index, container)) = find(spec, container)? else { continue };
                 if let Some(merged) = merge(&container[kind.field_name()], value) {
                     *change.key("spec").key(list).item(index).key(kind.field_name()) = merged;
                 }
             }
             Field::Hook { container, kind } => {
-                let Some((list, index, container)) = find(spec, container) else { continue };
+                let Some((list, index, container)) = find(spec, container)? else { continue };
                 if let Some(merged) = merge(&container["lifecycle"][kind.field_name()], value) {
                     *change.key("spec").key(list).item(index).key("lifecycle").key(kind.field_name()) = merged;
                 }
@@ -44,17 +52,23 @@ pub(crate) fn change(template: &Json, creation: &Creation) -> Change {
             Field::Label(_) | Field::Annotation(_) | Field::Container(_) => {}
         }
     }
-    change
+    Ok(change)
 }
 
 /// The container of that name, and where it is.
-fn find<'a>(spec: &'a Json, name: &str) -> Option<(&'static str, usize, &'a Json)> {
+fn find<'a>(spec: &'a Json, name: &str) -> Result<Option<(&'static str, usize, &'a Json)>, Ambiguous> {
     // Some kinds name containers that say no name.
     let is_it = |container: &Json| container["name"].as_str().unwrap_or_default() == name;
-    ["initContainers", "containers"].into_iter().find_map(|list| {
-        let mut containers = spec[list].as_array()?.iter().enumerate();
-        containers.find(|(_, container)| is_it(container)).map(|(index, container)| (list, index, container))
-    })
+    let containers = ["initContainers", "containers"].into_iter().flat_map(|list| {
+        let containers = spec[list].as_array().into_iter().flatten().enumerate();
+        containers.map(move |(index, container)| (list, index, container))
+    });
+    let mut found = containers.filter(|(_, _, container)| is_it(container));
+    let first = found.next();
+    match found.next() {
+        Some((list, index, _)) => Err(Ambiguous { list, index, name: name.to_owned() }),
+        None => Ok(first),
+    }
 }
 
 /// What makes the old value mean the wanted one, and changes no more than that takes.

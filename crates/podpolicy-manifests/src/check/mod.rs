@@ -131,7 +131,10 @@ impl Check<'_> {
         let mut found: Vec<_> = decided::findings(&outcome, template).collect();
         let creation = self.program.render(pod);
         let mut applied = (*template).clone();
-        setting::change(template, &creation).apply(&mut applied);
+        // Containers of one name are told of the manifest.
+        if let Ok(change) = setting::change(template, &creation) {
+            change.apply(&mut applied);
+        }
         if let Ok(again) = render::pod(&applied, object, &pod.namespace) {
             found.extend(decided::label_selects_policy(&creation, &self.program.render(&again)));
         }
