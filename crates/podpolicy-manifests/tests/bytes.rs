@@ -65,6 +65,25 @@ fn block_scalar_at_the_end_of_a_mapping_keeps_its_text() {
 }
 
 #[test]
+fn block_scalars_are_replaced_up_to_their_last_line_ending() {
+    let policy = POLICY.replace("spec: {", "spec: {precedence: Policy, ");
+    assert_ne!(policy, POLICY);
+    for header in ["|", "|-", "|+", ">1+"] {
+        for ending in ["\n", "\r\n"] {
+            let around = |note: &str| {
+                let text = format!(
+                    "kind: Pod\napiVersion: v1\nmetadata:\n  labels: {{app: web, team: shop}}\n  annotations:\n    note: {note}\n    a: b\nspec: {{containers: [{{name: web}}]}}\n"
+                );
+                text.replace('\n', ending)
+            };
+            let before = around(&format!("{header}\n      x\n      y"));
+            let rendered = rendered(&policy, &before);
+            assert_eq!(rendered.text(&before).unwrap(), around("hello"), "{header} {ending:?} {rendered:?}");
+        }
+    }
+}
+
+#[test]
 fn line_endings_of_old_machines_are_a_problem_around_a_document_too() {
     let text = "a: b\r---\nkind: Pod\napiVersion: v1\nmetadata: {labels: {app: web}}\nspec: {containers: [{name: web}]}\n";
     let problems: Vec<_> = rendered(POLICY, text).problems.iter().map(ToString::to_string).collect();

@@ -254,7 +254,8 @@ pub(super) fn block_scalar_end(text: &str, start: usize, end: usize) -> usize {
     // The parser may end it in the indentation of the line after it.
     let end = end - indentation_before(text, end);
     if indicators.contains('+') {
-        return text[..end].strip_suffix('\n').unwrap_or(&text[..end]).len().max(header_end);
+        let kept = text[..end].strip_suffix('\n').map_or(&text[..end], |kept| kept.strip_suffix('\r').unwrap_or(kept));
+        return kept.len().max(header_end);
     }
     let blanks = |line: &str| line.len() - line.trim_start_matches(' ').len();
     let is_blank = |line: &str| line.trim_end_matches(['\r', '\n']).chars().all(|char| char == ' ');
