@@ -39,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let after = invariants::after(&manifest, &rendered);
     invariants::diff_tells_it_all(text, &rendered.diff(text, 3), &after);
+    invariants::line_endings_stay(text, &after);
     if rendered.problems.is_empty() {
         invariants::is_done(&program, NAMESPACE, &after);
         invariants::means_what_was_decided(&manifest, &program, NAMESPACE, &after);

@@ -159,6 +159,7 @@ fn only_lines_that_carry_a_change_differ() {
         println!("{set} {file}");
         let diff = rendered.diff(manifest.text(), 3);
         invariants::diff_tells_it_all(manifest.text(), &diff, &after(manifest, rendered));
+        invariants::line_endings_stay(manifest.text(), &after(manifest, rendered));
         // What fills in takes nothing away, no comment above all.
         for gone in diff.lines().filter_map(|line| line.strip_prefix('-')).filter(|_| set == "fill" || set == "some") {
             // The last line of a text can have no end, and gets one; and what was last in JSON gets a comma.

@@ -71,6 +71,17 @@ pub fn diff_tells_it_all(before: &str, diff: &str, after: &str) {
     assert_eq!(patched(before, diff), after, "{diff}");
 }
 
+/// Lines of one kind of ending have no other afterwards.
+pub fn line_endings_stay(before: &str, after: &str) {
+    let windows = |text: &str| text.matches("\r\n").count();
+    let (all, others) = (before.matches('\n').count(), before.matches('\r').count());
+    if all > 0 && all == windows(before) {
+        assert_eq!(windows(after), after.matches('\n').count(), "{after:?}");
+    } else if others == 0 {
+        assert!(!after.contains('\r'), "{after:?}");
+    }
+}
+
 /// The settings of a pod as JSON, without what Kubernetes takes where nothing is said.
 fn settings(pod: &Pod) -> Json {
     let containers = pod.template.containers.iter().map(|container| {
