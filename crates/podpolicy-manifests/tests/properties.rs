@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
 
 mod given;
+mod invariants;
 
 use std::fmt::Write as _;
 
-use given::rendered;
+use given::{NAMESPACE, program, rendered};
+use podpolicy_manifests::{Manifest, render};
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value as Json, json};
 
@@ -28,6 +30,10 @@ spec:
   - livenessProbe: {tcpSocket: {port: 9000}}
     startupProbe: {failureThreshold: 30}
 ";
+
+/// Keys of values that are written with an anchor, and as an alias of it.
+const ANCHOR: &str = "&a";
+const ALIAS: &str = "*a";
 
 /// How a text is written.
 #[derive(Clone, Debug)]
@@ -61,6 +67,8 @@ impl Styling {
 
     fn flow(&self, value: &Json) -> String {
         match value {
+            Json::Object(map) if map.contains_key(ALIAS) => ALIAS.to_owned(),
+            Json::Object(map) if map.contains_key(ANCHOR) => format!("{ANCHOR} {}", self.flow(&map[ANCHOR])),
             Json::Object(map) => {
                 let entries: Vec<_> = map.iter().map(|(key, value)| format!("{key:?}: {}", self.flow(value))).collect();
                 format!("{{{}}}", entries.join(", "))
@@ -75,6 +83,8 @@ impl Styling {
         let blanks = " ".repeat(column);
         match value {
             _ if depth >= self.flow_from => format!(" {}", self.flow(value)),
+            Json::Object(map) if map.contains_key(ALIAS) => format!(" {ALIAS}"),
+            Json::Object(map) if map.contains_key(ANCHOR) => format!(" {ANCHOR}{}", self.block(&map[ANCHOR], column, depth)),
             Json::Object(map) if !map.is_empty() => {
                 let mut text = String::new();
                 for (key, value) in map {
@@ -177,6 +187,38 @@ fn object() -> impl Strategy<Value = Json> {
     })
 }
 
+/// The object with an anchor at one of its values, and an alias in place of a later one of the same type, if there is one.
+fn with_alias(mut object: Json, (first, second): (usize, usize)) -> Json {
+    let mut places = Vec::new();
+    collect(&object, "", &mut places);
+    let at = first % places.len();
+    let is_meant = |place: &&String| {
+        let kind = |place: &String| std::mem::discriminant(object.pointer(place).unwrap());
+        !place.starts_with(&format!("{}/", places[at])) && kind(place) == kind(&places[at])
+    };
+    let later: Vec<_> = places[at + 1..].iter().filter(is_meant).cloned().collect();
+    if let Some(alias) = later.get(second % later.len().max(1)) {
+        let anchored = object.pointer_mut(&places[at]).unwrap();
+        *anchored = json!({ ANCHOR: anchored.take() });
+        *object.pointer_mut(alias).unwrap() = json!({ ALIAS: null });
+    }
+    object
+}
+
+/// All values in there, in the order in which they are written, by their JSON pointers.
+fn collect(value: &Json, at: &str, places: &mut Vec<String>) {
+    let inner: Vec<_> = match value {
+        Json::Object(map) => map.iter().map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value)).collect(),
+        Json::Array(items) => items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect(),
+        _ => Vec::new(),
+    };
+    for (key, value) in inner {
+        let place = format!("{at}/{key}");
+        places.push(place.clone());
+        collect(value, &place, places);
+    }
+}
+
 fn is_subsequence(lines: &[&str], of: &[&str]) -> Option<String> {
     let mut of = of.iter();
     lines.iter().find(|line| !of.any(|other| other == *line)).map(|line| (*line).to_owned())
@@ -207,6 +249,22 @@ proptest! {
         let lines: Vec<_> = after.lines().collect();
         if !replaces {
             prop_assert_eq!(is_subsequence(&kept, &lines), None, "{}\nthen\n{}", text, after);
+        }
+    }
+
+    #[test]
+    fn aliases_show_what_they_showed(object in object(), places: (usize, usize), styling in styling(), replaces: bool) {
+        let text = styling.document(&with_alias(object, places));
+        let policy = POLICY.replace("PRECEDENCE", if replaces { "Policy" } else { "Workload" });
+        let manifest = Manifest::parse(text.clone()).unwrap();
+        let program = program(&policy, &[&manifest]);
+        let rendered = render(&manifest, &program, NAMESPACE);
+        // Some of these are refused, for what an alias shows, or for a value of the wrong type; never for a mistake of the editing.
+        prop_assert!(rendered.problems.iter().all(|problem| !problem.message.contains("please report it")), "{}\n{:?}", text, rendered.problems);
+        let after = invariants::after(&manifest, &rendered);
+        if rendered.problems.is_empty() {
+            invariants::is_done(&program, NAMESPACE, &after);
+            invariants::means_what_was_decided(&manifest, &program, NAMESPACE, &after);
         }
     }
 }
