@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::Value as Json;
 
 use crate::{
-    CreatedEntry, Field, Life, MetadataPlan, Pod, Program, Record, Source, Value, Verdict, container,
+    CreatedEntry, Field, Life, MetadataPlan, Pod, Policy, PolicyId, Program, Record, Source, Value, Verdict, container,
     decide::{Ledger, Moment, Scene},
     metadata::{self, Own},
     pod::DEFAULT_GRACE_PERIOD,
@@ -93,6 +93,22 @@ pub(crate) fn create(program: &Program, pod: &Pod) -> Creation {
 /// What the policies give a pod that a file describes.
 pub(crate) fn render(program: &Program, pod: &Pod) -> Creation {
     give(program, pod, |earlier| Moment::File(earlier))
+}
+
+/// The policy that selects a pod only once it has the labels that policies give it.
+pub(crate) fn selects_once_given<'a>(program: &'a Program, pod: &Pod, creation: &Creation) -> Option<&'a PolicyId> {
+    if creation.metadata.labels.is_empty() {
+        return None;
+    }
+    let mut labels = Own::of(pod, &Record::of(pod), &BTreeSet::new()).labels.into_owned();
+    for (key, change) in &creation.metadata.labels {
+        match change {
+            Some(value) => labels.insert(key.clone(), value.clone()),
+            None => labels.remove(key),
+        };
+    }
+    let is_new = |policy: &Policy| !policy.is_audit() && creation.verdicts.iter().all(|verdict| verdict.policy.id() != policy.id());
+    program.select(pod, &labels).into_iter().find(|policy| is_new(policy)).map(|policy| policy.id())
 }
 
 fn give(program: &Program, pod: &Pod, moment: fn(&Record) -> Moment<'_>) -> Creation {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Creation, Finding, NamespaceFacts, Outcome, Place, Pod, Policy, PolicyKind, Remaining, Selector, Settings, creation, decide,
+    Creation, Finding, NamespaceFacts, Outcome, Place, Pod, Policy, PolicyId, PolicyKind, Remaining, Selector, Settings, creation, decide,
     index::SelectorIndex, residue,
 };
 
@@ -69,6 +69,11 @@ impl Program {
     /// to be given with the rest.
     pub fn render(&self, pod: &Pod) -> Creation {
         creation::render(self, pod)
+    }
+
+    /// The policy that selects a pod only once it has the labels that policies give it: what a file says then, and in a cluster counts for no selector.
+    pub fn selects_once_given(&self, pod: &Pod, creation: &Creation) -> Option<&PolicyId> {
+        creation::selects_once_given(self, pod, creation)
     }
 
     /// What is left to decide about pods that are created in a place, once everything but the pod is known.

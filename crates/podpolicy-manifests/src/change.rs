@@ -1,6 +1,6 @@
 //! How a value changes, told by what changes in it alone.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde_json::{Map, Value as Json};
 
@@ -76,6 +76,15 @@ impl Change {
         })
     }
 
+    /// What comes of the old value.
+    pub(crate) fn of(&self, mut old: Json) -> Cow<'_, Json> {
+        if let Self::To(new) = self {
+            return Cow::Borrowed(new);
+        }
+        self.apply(&mut old);
+        Cow::Owned(old)
+    }
+
     /// Changes a value.
     pub(crate) fn apply(&self, value: &mut Json) {
         match self {
@@ -100,7 +109,8 @@ impl Change {
     }
 }
 
-fn mapping(value: &mut Json) -> &mut Map<String, Json> {
+/// The value as a mapping; what is no mapping becomes one.
+pub(crate) fn mapping(value: &mut Json) -> &mut Map<String, Json> {
     if !value.is_object() {
         *value = Json::Object(Map::new());
     }

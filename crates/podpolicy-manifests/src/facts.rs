@@ -6,7 +6,6 @@ use std::{
 };
 
 use podpolicy_engine::{NAME_LABEL, NamespaceFacts, Reach, Reader, SelectorUse, selector_use};
-
 use serde_json::{Value as Json, json};
 
 use crate::{

@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     Document, Manifest,
+    change::mapping,
     object::{of_items, place},
     problem::Flaw,
     yaml::{Kind, NodeId, Nodes},
@@ -61,11 +62,7 @@ impl Reader<'_> {
     fn put(&self, object: &mut Map<String, Json>, place: &[&str], template: NodeId, spec: NodeId) -> Result<(), Flaw> {
         let mut at = object;
         for key in place {
-            let inner = at.entry(*key).or_insert(Json::Null);
-            if !inner.is_object() {
-                *inner = Json::Object(Map::new());
-            }
-            at = inner.as_object_mut().expect("it was made one");
+            at = mapping(at.entry(*key).or_insert(Json::Null));
         }
         for key in ["metadata", "status"] {
             if let Some(value) = self.0.get(template, key) {

@@ -1,6 +1,6 @@
 //! The policies applied to a text.
 
-use podpolicy_engine::{Creation, Omitted, Pod, Policy, Program};
+use podpolicy_engine::{Creation, Omitted, Pod, Program};
 use serde::Deserialize as _;
 use serde_json::{Value as Json, json};
 
@@ -90,7 +90,7 @@ fn edit_document(
             let message = format!("{title}: a policy sets something on container {name:?}, and two have that name: give each its own");
             Flaw::at(manifest.offset(document, &container), message)
         })?;
-        if let Some(policy) = selects_afterwards(program, &pod, &creation) {
+        if let Some(policy) = program.selects_once_given(&pod, &creation) {
             let message = format!(
                 "a label that policies set here makes {policy} select it: rendered again, it would change again, and in a cluster it does not; select on labels that workloads set themselves"
             );
@@ -108,23 +108,6 @@ fn edit_document(
         [title] => Flaw::at(offset, format!("{title}: {message}")),
         _ => Flaw { offset, message },
     })
-}
-
-/// The policy that selects a pod only by the labels that policies set.
-fn selects_afterwards(program: &Program, pod: &Pod, creation: &Creation) -> Option<String> {
-    let changes = &creation.metadata.labels;
-    if changes.is_empty() {
-        return None;
-    }
-    let mut labels = pod.labels.clone();
-    for (key, change) in changes {
-        match change {
-            Some(value) => labels.insert(key.clone(), value.clone()),
-            None => labels.remove(key),
-        };
-    }
-    let is_new = |policy: &Policy| !policy.is_audit() && creation.verdicts.iter().all(|verdict| verdict.policy.id() != policy.id());
-    program.select(pod, &labels).into_iter().find(|policy| is_new(policy)).map(|policy| policy.id().to_string())
 }
 
 /// Labels and annotations are strings; numbers and booleans among them are the commonest mistake in manifests.

@@ -1,7 +1,7 @@
 //! What the engine has to say about policies on a pod, as findings of rules: one rule for each reason that there is on files.
 
 use podpolicy_api::FindingReason;
-use podpolicy_engine::{Creation, Field, Finding, Outcome, is_glob};
+use podpolicy_engine::{Field, Finding, Outcome, PolicyId, is_glob};
 use serde_json::Value as Json;
 
 use super::{Rule, Severity, subject::Spot};
@@ -166,14 +166,11 @@ pub(super) fn findings<'a>(outcome: &'a Outcome, template: &'a Json) -> impl Ite
     })
 }
 
-/// Policies that select the pod only with what it was given. `again` is what is decided when it has it.
-pub(super) fn label_selects_policy(creation: &Creation, again: &Creation) -> Option<(&'static Rule, Spot)> {
-    let is_new = |id| creation.verdicts.iter().all(|before| before.policy.id() != id);
-    let verdict = again.verdicts.iter().find(|verdict| is_new(verdict.policy.id()))?;
+/// A policy that selects the pod only with what it was given.
+pub(super) fn label_selects_policy(policy: &PolicyId) -> (&'static Rule, Spot) {
     let path = Step::keys(["metadata", "labels"]);
-    let message =
-        format!("once labels that policies set are in the file, {} selects the pod; in a cluster it does not", verdict.policy.id());
-    Some((&LABEL_SELECTS_POLICY, Spot { path, field: "labels".to_owned(), message, of: None }))
+    let message = format!("once labels that policies set are in the file, {policy} selects the pod; in a cluster it does not");
+    (&LABEL_SELECTS_POLICY, Spot { path, field: "labels".to_owned(), message, of: None })
 }
 
 /// Where a field is in a pod or pod template.

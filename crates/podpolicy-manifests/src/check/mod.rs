@@ -31,7 +31,7 @@ use self::{
 use crate::{
     Document, Lines, Manifest, Object, Problem, Step, objects,
     pods::{self, Described},
-    render, setting,
+    setting,
 };
 
 /// What is known of all files, to look at each with.
@@ -135,9 +135,7 @@ impl Check<'_> {
         if let Ok(change) = setting::change(template, &creation) {
             change.apply(&mut applied);
         }
-        if let Ok(again) = render::pod(&applied, object, &pod.namespace) {
-            found.extend(decided::label_selects_policy(&creation, &self.program.render(&again)));
-        }
+        found.extend(self.program.selects_once_given(pod, &creation).map(decided::label_selects_policy));
         match Template::deserialize(&applied) {
             Ok(read) => {
                 let services = self.services.selecting(&pod.namespace, &read.labels());

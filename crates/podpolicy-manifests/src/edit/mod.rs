@@ -136,11 +136,7 @@ impl<'a> Editor<'a> {
                 Ok(())
             }
             (_, Change::To(new)) => self.value(place, id, new),
-            (Kind::Scalar(_) | Kind::Sequence { .. } | Kind::Mapping { .. } | Kind::Alias(_), Change::Keys(_) | Change::Items(_)) => {
-                let mut value = self.manifest.node_value(document, id)?;
-                change.apply(&mut value);
-                self.value(place, id, &value)
-            }
+            (_, Change::Keys(_) | Change::Items(_)) => self.value(place, id, &change.of(self.manifest.node_value(document, id)?)),
         }
     }
 
@@ -217,14 +213,7 @@ impl<'a> Editor<'a> {
             let Some(change) = change else {
                 return Err(self.problem(id, format!("a policy removes {key}, which << merges in here: write the mapping out")));
             };
-            let value = if let Change::To(value) = change {
-                Cow::Borrowed(value)
-            } else {
-                let mut value = merged.get(key).cloned().unwrap_or_default();
-                change.apply(&mut value);
-                Cow::Owned(value)
-            };
-            added.push((key, value));
+            added.push((key, change.of(merged.get(key).cloned().unwrap_or_default())));
         }
         if flow && removed.len() == entries.len() {
             self.add_to_flow(id, &[], &added);

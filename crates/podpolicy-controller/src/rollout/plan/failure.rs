@@ -111,12 +111,7 @@ impl<'a> Planner<'a> {
             return None;
         }
         let since = pod.since.map_or(pod.created, |since| since.max(pod.created));
-        let end = since.saturating_add(policy.deadline()).unwrap_or(Timestamp::MAX);
-        if end > self.now {
-            self.wakes.insert(end);
-            return None;
-        }
-        Some(format!("was not ready within {} s{trouble}", policy.rollout.progress_deadline_seconds))
+        self.is_overdue(policy, since).then(|| format!("was not ready within {} s{trouble}", policy.rollout.progress_deadline_seconds))
     }
 
     /// A pod that came after an eviction, and without the settings.

@@ -18,10 +18,9 @@ impl<'a> Planner<'a> {
         let proofs = scene.fresh(workload).map(|pod| (pod, pod.available_at(policy.proof)));
         let (pod, first) = proofs.min_by_key(|(_, proof)| (proof.is_none(), *proof))?;
         let Some(at) = first else { return Some(self.waiting_for(policy, workload, pod)) };
-        if at <= self.now {
+        if self.has_come(at) {
             return None;
         }
-        self.wakes.insert(at);
         let seconds = policy.proof.as_secs();
         Some(Stand::Progressing(format!("watching {} of {}, the first with the settings there, for {seconds} s", pod.name, workload.id)))
     }
@@ -59,15 +58,11 @@ impl<'a> Planner<'a> {
             return Stand::Blocked(format!("pod {name} cannot be scheduled: {trouble}"));
         }
         // Where no scheduler works, none says that it cannot.
-        let patience = pod.created.saturating_add(policy.deadline()).unwrap_or(Timestamp::MAX);
-        if !pod.is_ready && !pod.is_scheduled {
-            if patience <= self.now {
-                let seconds = policy.rollout.progress_deadline_seconds;
-                return Stand::Blocked(format!(
-                    "pod {name} has had no node for {seconds} s, and no scheduler says why; see whether the scheduler runs that its schedulerName names"
-                ));
-            }
-            self.wakes.insert(patience);
+        if !pod.is_ready && !pod.is_scheduled && self.is_overdue(policy, pod.created) {
+            let seconds = policy.rollout.progress_deadline_seconds;
+            return Stand::Blocked(format!(
+                "pod {name} has had no node for {seconds} s, and no scheduler says why; see whether the scheduler runs that its schedulerName names"
+            ));
         }
         match pod.available_at(policy.min_ready()) {
             Some(at) => {
@@ -76,5 +71,19 @@ impl<'a> Planner<'a> {
             }
             None => Stand::Progressing(format!("waiting for {name} to be ready")),
         }
+    }
+
+    /// Whether what has lasted since then has for too long. If not, it is looked again once it has.
+    pub(super) fn is_overdue(&mut self, policy: &PolicyView, since: Timestamp) -> bool {
+        self.has_come(since.saturating_add(policy.deadline()).unwrap_or(Timestamp::MAX))
+    }
+
+    /// Whether it is that time. If not, it is looked again then.
+    fn has_come(&mut self, at: Timestamp) -> bool {
+        let has_come = at <= self.now;
+        if !has_come {
+            self.wakes.insert(at);
+        }
+        has_come
     }
 }
