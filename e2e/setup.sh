@@ -47,7 +47,7 @@ node_needs="nft:nftables conntrack:conntrack gcc:gcc pkg-config:pkg-config opens
 
 ensure_node() {
   [ "$(id -u)" -eq 0 ] || { say "a node needs root: run this as root, or name a cluster of kind or k3d with KUBECONFIG and --context"; exit 2; }
-  ensure_go "$(go_of "$here"/control-plane/go.mod "$here"/node/*/go.mod)"
+  ensure_go "$(go_of "$here"/control-plane/kubernetes/*/go.mod "$here"/node/*/go.mod)"
   local need missing=()
   for need in $node_needs; do
     have "${need%:*}" || [ -e "${need%:*}" ] || missing+=("${need#*:}")

@@ -2,7 +2,8 @@
 # Builds etcd, kube-apiserver, kube-controller-manager and kubectl from Go modules and prints the folder that holds them.
 #
 # Arguments name other tools instead: those of a node (e2e/node), kube-scheduler, kubelet and kube-proxy, come from the same modules.
-# The folder is keyed by the hash of go.mod and go.sum, so that a new Kubernetes version never meets old binaries.
+# KUBERNETES=1.30 builds another version; kubernetes/ has those that are pinned, pin.sh adds one.
+# The folder is keyed by the hash of go.mod and go.sum, so a new Kubernetes version never meets old binaries.
 # KUBEBUILDER_ASSETS, when set, wins: nothing is built, and the binaries must be in it.
 set -euo pipefail
 
@@ -20,8 +21,11 @@ if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   exit 0
 fi
 
-version=$(sed -n 's/^require k8s.io\/kubernetes \(v[0-9.]*\)$/\1/p' "$here/go.mod")
-key=$(cat "$here/go.mod" "$here/go.sum" | sha256sum | cut -c1-12)
+wanted=${KUBERNETES:-$(cat "$here/kubernetes/default")}
+modules="$here/kubernetes/$wanted"
+[ -f "$modules/go.mod" ] || { say "no Kubernetes $wanted is pinned here, only $(cd "$here/kubernetes" && printf '%s ' */ | tr -d /)"; exit 2; }
+version=$(sed -n 's|^\(require\)\{0,1\}[[:space:]]*k8s.io/kubernetes \(v[0-9.]*\).*|\2|p' "$modules/go.mod")
+key=$(cat "$modules/go.mod" "$modules/go.sum" | sha256sum | cut -c1-12)
 out="${XDG_CACHE_HOME:-$HOME/.cache}/podpolicy/control-plane/$version-$key"
 mkdir -p "$out"
 
@@ -54,7 +58,7 @@ for tool in "${missing[@]}"; do
   esac
   started=$SECONDS
   # Built beside its place and moved, so that an interrupted build leaves no half binary.
-  (cd "$here" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false -ldflags "$ldflags" -o "$out/$tool.partial" "$package") >&2
+  (cd "$modules" && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false -ldflags "$ldflags" -o "$out/$tool.partial" "$package") >&2
   mv "$out/$tool.partial" "$out/$tool"
   say "built $tool in $((SECONDS - started)) s"
 done

@@ -11,7 +11,7 @@ wanted=("$@")
 
 say() { printf '%s\n' "$*" >&2; }
 
-key=$(cat "$here"/*/go.{mod,sum} "$here"/../control-plane/go.{mod,sum} "$here"/{build,image}.sh "$here/pause.c" | sha256sum | cut -c1-12)
+key=$(cat "$here"/*/go.{mod,sum} "$here"/../control-plane/kubernetes/"$(cat "$here/../control-plane/kubernetes/default")"/go.{mod,sum} "$here"/{build,image}.sh "$here/pause.c" | sha256sum | cut -c1-12)
 out="${XDG_CACHE_HOME:-$HOME/.cache}/podpolicy/node/$key"
 mkdir -p "$out"
 
