@@ -2,7 +2,7 @@
 # Shows, step by step, what PodPolicy does to pods that already run, and to new ones: a real kube-apiserver and kube-controller-manager, the
 # real operator, and kubectl as a person would type it. There is no node, so pods stay Pending; labels do not care.
 #
-#   demo.sh          runs through all steps and cleans up
+#   demo.sh          runs through all steps and cleans up; KUBERNETES=1.30 does so on another version
 #   demo.sh --keep   leaves everything up at the end and says how to play with it, until Enter or Ctrl-C
 set -euo pipefail
 
@@ -50,6 +50,16 @@ until_is() {
   done
 }
 
+# A port that nobody listens on: the webhook's, where the API server needs one.
+free_port() {
+  local port
+  for _ in {1..100}; do
+    port=$((20000 + RANDOM % 10000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { printf '%s\n' "$port"; return; }
+  done
+  fail "found no free port on 127.0.0.1"
+}
+
 assets=$("$root/e2e/control-plane/build.sh")
 export KUBECONFIG="$folder/kubeconfig"
 export PATH="$assets:$PATH"
@@ -72,7 +82,11 @@ until_is 6 sh -c 'kubectl get pods --no-headers | wc -l'
 show kubectl get pods -L app,team
 
 say "2. The operator starts."
-target/debug/podpolicy run --metrics-address 127.0.0.1:0 --log warn >"$folder/operator.log" 2>&1 &
+webhook=127.0.0.1:$(free_port)
+# The webhook's certificates are kept there, on API servers that need a webhook.
+kubectl create namespace podpolicy-system >/dev/null
+target/debug/podpolicy run --metrics-address 127.0.0.1:0 --webhook-address "$webhook" --webhook-url "https://$webhook/mutate" \
+  --log warn >"$folder/operator.log" 2>&1 &
 operator=$!
 show kubectl apply -f e2e/demo/team.yaml
 show kubectl wait --for=condition=Ready podpolicy/team --timeout 60s
@@ -119,8 +133,13 @@ show kubectl delete pods -l app=web --now
 until_is '2 2' kubectl get podpolicy graceful -o 'jsonpath={.status.pods.matched} {.status.pods.compliant}'
 show kubectl get podpolicy graceful
 show kubectl get pods -l app=web -o 'custom-columns=NAME:.metadata.name,GRACE:.spec.terminationGracePeriodSeconds,READINESS:.spec.containers[0].readinessProbe.httpGet.path,PRESTOP:.spec.containers[0].lifecycle.preStop.sleep.seconds'
-say "   The API server itself does it, by objects that the operator compiled; no webhook is involved:"
-show kubectl get mutatingadmissionpolicies
+if kubectl get mutatingadmissionpolicies >/dev/null 2>&1; then
+  say "   The API server itself does it, by objects that the operator compiled; no webhook is involved:"
+  show kubectl get mutatingadmissionpolicies
+else
+  say "   This API server has no MutatingAdmissionPolicies, so it asks the operator, by a webhook with certificates that the operator keeps:"
+  show kubectl get mutatingwebhookconfigurations
+fi
 
 say "10. Policies are deleted: what they wrote goes, what a person wrote stays."
 show kubectl delete podpolicies --all
