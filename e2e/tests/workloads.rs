@@ -147,7 +147,7 @@ async fn rolling_update_by_a_person_ends_and_the_new_pods_are_labelled() -> anyh
     assert_eq!(deployment.data["spec"]["template"]["metadata"], web.manifest("")["spec"]["template"]["metadata"]);
     let replica_sets = Api::<ReplicaSet>::namespaced(stage.client.clone(), stage.name()).list(&ListParams::default()).await?;
     for replica_set in &replica_sets {
-        let template = replica_set.spec.as_ref().and_then(|spec| spec.template.as_ref()?.metadata.as_ref()).context("a template")?;
+        let template = replica_set.spec.template.as_ref().and_then(|template| template.metadata.as_ref()).context("a template")?;
         assert!(!template.labels.as_ref().is_some_and(|labels| labels.contains_key("team")), "{replica_set:?}");
         assert_eq!(template.annotations, None, "{replica_set:?}");
     }

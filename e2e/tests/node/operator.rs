@@ -26,7 +26,7 @@ async fn one_command_gives_two_ready_replicas_in_a_restricted_namespace() -> any
     let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), NAMESPACE);
     let ready = |deployment: Option<&Deployment>| deployment.and_then(|deployment| deployment.status.as_ref()?.ready_replicas) == Some(2);
     let deployment = wait::object(&deployments, "podpolicy", "two ready replicas", DEADLINE, ready).await?.context("it was waited for")?;
-    let template = deployment.spec.and_then(|spec| spec.template.spec).context("it has a template")?;
+    let template = deployment.spec.template.spec.context("it has a template")?;
     assert_eq!(template.topology_spread_constraints.map(|constraints| constraints.len()), Some(2));
     installation::leader(&scene.client, None).await?;
 

@@ -98,7 +98,7 @@ impl End {
         }
         let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), scene.name());
         let stamp = |deployment: &Deployment| {
-            let template = deployment.spec.as_ref()?.template.metadata.as_ref()?.annotations.as_ref()?;
+            let template = deployment.spec.template.metadata.as_ref()?.annotations.as_ref()?;
             template.get("podpolicy.dev/restarted-for")?.rsplit_once(':').map(|(stamp, _)| stamp.to_owned())
         };
         let deployments = deployments.list(&ListParams::default()).await?;

@@ -26,7 +26,7 @@ async fn workloads_are_restarted_once_one_after_the_other() -> anyhow::Result<()
     // The smallest first, then by name.
     assert_eq!(scene.stamped(), ["agent", "one", "db", "web"]);
     let api: Api<Deployment> = Api::namespaced(scene.client.clone(), scene.name());
-    let template = api.get("web").await?.spec.unwrap().template.metadata.unwrap().annotations.unwrap();
+    let template = api.get("web").await?.spec.template.metadata.unwrap().annotations.unwrap();
     assert!(template["podpolicy.dev/restarted-for"].starts_with("PodPolicy/standard:1:"), "{template:?}");
     scene.pass().await?;
     assert_eq!(scene.stamped().len(), 4, "nothing is left to do");
