@@ -43,15 +43,15 @@ fn kubernetes_1_30_has_room_for_the_cost_of_all_rules() {
             let factor = factor(*cost, RULE_LIMIT);
             assert!(
                 *cost <= RULE_LIMIT / 100 * RULE_PERCENT,
-                "{definition}: {what}\nThe rule costs {factor}x of what Kubernetes 1.30 allows; at most {RULE_PERCENT} % is wanted.\n{REMEDY}",
+                "{definition}: {what}\nThis costs {factor}x the limit of Kubernetes 1.30; keep it below {RULE_PERCENT} % of the limit.\n{REMEDY}",
             );
         }
         let all = total(&costs);
         let factor = factor(all, DEFINITION_LIMIT);
         assert!(
             all <= DEFINITION_LIMIT / 100 * DEFINITION_PERCENT,
-            "{definition}: all rules together cost {factor}x of what Kubernetes 1.30 allows; at most {DEFINITION_PERCENT} % is wanted.\n\
-             The most expensive one: {}\n{REMEDY}",
+            "{definition}: all rules together cost {factor}x the limit of Kubernetes 1.30; keep them below {DEFINITION_PERCENT} % of the \
+             limit.\nThe most expensive one: {}\n{REMEDY}",
             costs.iter().max_by_key(|(_, cost)| cost).unwrap().0
         );
     }
