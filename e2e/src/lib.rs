@@ -4,6 +4,7 @@
 //! The tests themselves are in `tests/`. Nothing here judges what a policy does; and nothing here may outlive the process
 //! that started it. Linux only.
 
+pub mod backend;
 mod binaries;
 mod binary;
 pub mod cluster;

@@ -199,14 +199,14 @@ impl JsonSchema for Port {
 /// The rule in CEL: a number in range, or an IANA service name.
 ///
 /// API servers before 1.35 ignore `maxLength` here: they assume a text of 3 MiB and refuse a definition whose rule walks along it, as
-/// `matches` does. Looking at single characters is cheap by their estimate as well.
+/// `matches` does, or compares it as a whole, as `type(self) == int` does. Single characters and `in [int]` are cheap by their estimate.
 fn is_port() -> String {
     let positions = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]";
     let quoted: Vec<_> = ('a'..='z').chain('0'..='9').map(|character| format!("'{character}'")).collect();
     let is_alphanumeric = format!("self.charAt(at) in [{}]", quoted.join(", "));
     let is_single_hyphen = "self.charAt(at) == '-' && at > 0 && at + 1 < size(self) && self.charAt(at - 1) != '-'";
     format!(
-        "type(self) == int ? int(self) >= 1 && int(self) <= 65535 : size(self) >= 1 && size(self) <= 15 \
+        "type(self) in [int] ? int(self) >= 1 && int(self) <= 65535 : size(self) >= 1 && size(self) <= 15 \
          && {positions}.all(at, at >= size(self) || {is_alphanumeric} || ({is_single_hyphen})) \
          && {positions}.exists(at, at < size(self) && self.charAt(at) >= 'a')"
     )

@@ -111,7 +111,7 @@ impl JsonSchema for MaxUnavailable {
             "x-kubernetes-int-or-string": true,
             "maxLength": 253,
             "x-kubernetes-validations": [{
-                "rule": "type(self) == int ? int(self) >= 1 && int(self) <= 2147483647 : string(self).matches('^(100|[1-9][0-9]?)%$')",
+                "rule": "type(self) in [int] ? int(self) >= 1 && int(self) <= 2147483647 : string(self).matches('^(100|[1-9][0-9]?)%$')",
                 "message": "a number of pods from 1, without quotes, or a percentage from 1% to 100%",
             }],
         })

@@ -1,18 +1,22 @@
 //! Operators with either backend, each in one namespace, on a control plane of this test binary.
 
-use std::collections::BTreeSet;
-
-use podpolicy_admission::webhook::{Certificates, Endpoint, Options, configuration_name};
-use podpolicy_controller::{AdmissionMode, Config, Watched};
-use podpolicy_e2e::environment::free_address;
+use podpolicy_controller::{AdmissionMode, Config};
 use podpolicy_e2e::policies::{status, verdict};
-use podpolicy_e2e::{InProcess, Stage, shared};
+use podpolicy_e2e::{InProcess, Stage, backend, shared};
 
 /// Who gives pods their settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Backend {
     Native,
     Webhook,
+}
+
+impl Backend {
+    /// Those that the API server can have.
+    pub async fn all() -> anyhow::Result<Vec<Self>> {
+        let native = backend::has_native(shared().await).await?.then_some(Self::Native);
+        Ok(native.into_iter().chain([Self::Webhook]).collect())
+    }
 }
 
 /// A policy with one of each setting, by the name `standard`.
@@ -23,16 +27,11 @@ pub const STANDARD: &str = "{
 
 /// How an operator of the stage's namespace is configured.
 pub fn config(stage: &Stage, backend: Backend) -> anyhow::Result<Config> {
-    let watched = Watched::Namespaces(BTreeSet::from([stage.name().to_owned()]));
-    let address = free_address()?;
-    let mut options = Options::new(address, Endpoint::url(&format!("https://{address}"))?, "podpolicy-system");
-    options.certificates = Certificates::Own { namespace: stage.name().to_owned(), secret: "webhook".to_owned() };
-    options.name = configuration_name(&BTreeSet::from([stage.name().to_owned()]));
     let admission = match backend {
         Backend::Native => AdmissionMode::Native,
         Backend::Webhook => AdmissionMode::Webhook,
     };
-    Ok(Config { watched, admission, webhook: Some(options), ..Config::default() })
+    backend::operator_in(stage.name(), admission)
 }
 
 /// Starts an operator with the backend, and waits until the policy `standard` is in force.

@@ -9,8 +9,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};
 use podpolicy_admission::cel::{Compilation, compile};
+use podpolicy_e2e::backend::lacks_native;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
-use podpolicy_e2e::{Stage, objects};
+use podpolicy_e2e::{Stage, objects, shared};
 use podpolicy_engine::{Exec, Policy, Program, Settings};
 use serde_json::{Map, Value, json};
 
@@ -66,6 +67,9 @@ async fn is_in_force(stage: &Stage, compilation: &Compilation) -> anyhow::Result
 
 #[tokio::test]
 async fn fifty_policies_are_in_force_on_a_large_pod() -> anyhow::Result<()> {
+    if lacks_native(shared().await).await? {
+        return Ok(());
+    }
     let stage = Stage::set("budget").await?;
     let compilation = compile(&program(stage.name(), 50, 10, 3));
     assert_eq!(compilation.omissions, []);
@@ -78,6 +82,9 @@ async fn fifty_policies_are_in_force_on_a_large_pod() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn what_is_too_much_is_left_out_and_the_rest_is_in_force() -> anyhow::Result<()> {
+    if lacks_native(shared().await).await? {
+        return Ok(());
+    }
     let stage = Stage::set("budget").await?;
     let compilation = compile(&program(stage.name(), 700, 64, 16));
     assert!(!compilation.omissions.is_empty());

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use podpolicy_api::AdmissionBackend;
+use podpolicy_e2e::backend::lacks_native;
 use podpolicy_e2e::policies::status;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::{InProcess, Stage, objects, shared};
@@ -45,6 +46,9 @@ async fn by(stage: &Stage, wanted: AdmissionBackend) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pod_goes_without_while_the_backend_changes() -> anyhow::Result<()> {
+    if lacks_native(shared().await).await? {
+        return Ok(());
+    }
     let stage = Stage::set("moving").await?;
     let plane = shared().await;
     let client = || stage.tap.client(plane.config());

@@ -4,8 +4,9 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, Mutat
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
+use podpolicy_e2e::backend::lacks_native;
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
-use podpolicy_e2e::{Stage, objects};
+use podpolicy_e2e::{Stage, objects, shared};
 use serde_json::Value;
 
 use crate::backends::{Backend, operator};
@@ -60,6 +61,9 @@ async fn remove(stage: &Stage, name: &str) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn containers_that_others_inject_get_their_settings_too_and_nothing_is_done_twice() -> anyhow::Result<()> {
+    if lacks_native(shared().await).await? {
+        return Ok(());
+    }
     for backend in [Backend::Native, Backend::Webhook] {
         let stage = Stage::set("birth").await?;
         let _operator = operator(&stage, backend).await?;

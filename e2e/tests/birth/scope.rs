@@ -6,9 +6,10 @@ use kube::{Api, Client, ResourceExt as _};
 use podpolicy_admission::webhook::{Endpoint, Options};
 use podpolicy_api::{ClusterPodPolicy, PodPolicy};
 use podpolicy_controller::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES};
+use podpolicy_e2e::backend::lacks_native;
 use podpolicy_e2e::environment::free_address;
 use podpolicy_e2e::policies::{status, verdict};
-use podpolicy_e2e::{ControlPlane, InProcess, objects};
+use podpolicy_e2e::{ControlPlane, InProcess, objects, shared};
 use serde_json::{Value, json};
 
 const OWN_NAMESPACE: &str = "podpolicy-system";
@@ -38,6 +39,9 @@ async fn labels(client: &Client, namespace: &str) -> anyhow::Result<[Option<Stri
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policies_act_where_they_may_by_the_api_server() -> anyhow::Result<()> {
+    if lacks_native(shared().await).await? {
+        return Ok(());
+    }
     policies_act_where_they_may(AdmissionMode::Native).await
 }
 

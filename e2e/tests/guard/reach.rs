@@ -7,9 +7,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSch
 use kube::api::{Patch, PatchParams, PostParams, ValidationDirective};
 use kube::{Api, CustomResourceExt as _, ResourceExt as _};
 use podpolicy_api::{FindingReason, PodPolicy, PodPolicyStatus};
-use podpolicy_controller::{AdmissionMode, Config};
+use podpolicy_controller::{AdmissionMode, Config, Watched};
 use podpolicy_e2e::wait::{self, DEADLINE, Seen, eventually};
-use podpolicy_e2e::{InProcess, TestNamespace, objects, policies};
+use podpolicy_e2e::{InProcess, TestNamespace, backend, objects, policies};
 use serde_json::{Value, json};
 
 use crate::scene::{Scene, plane, policy};
@@ -75,8 +75,8 @@ async fn policy_that_names_another_namespace_in_every_field_reaches_nothing_ther
     let before = of_other.create(&PostParams::default(), &objects::pod("web", &labels)).await?;
     of_scene.create(&PostParams::default(), &objects::pod("web", &labels)).await?;
     // One that acts in all namespaces would find them.
-    let operator =
-        InProcess::start(scene.tap.client(plane.config())?, Config { admission: AdmissionMode::Native, ..Config::default() }).await?;
+    let config = backend::operator_in(scene.namespace.name(), AdmissionMode::Auto)?;
+    let operator = InProcess::start(scene.tap.client(plane.config())?, Config { watched: Watched::Cluster, ..config }).await?;
 
     let host = format!("web.{}.svc", other.name());
     let http = json!({ "httpGet": { "host": host, "port": 80 } });

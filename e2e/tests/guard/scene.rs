@@ -1,6 +1,5 @@
 //! A control plane with people of different rights, and a guard that can be installed and deleted.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -12,9 +11,9 @@ use kube::api::{DeleteParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use podpolicy_api::{Finding, FindingReason, PodPolicy, PodPolicyStatus};
-use podpolicy_controller::{AdmissionMode, Config, Snapshots, Watched};
+use podpolicy_controller::{AdmissionMode, Config, Snapshots};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
-use podpolicy_e2e::{ControlPlane, InProcess, Options, Tap, TestNamespace, objects, policies};
+use podpolicy_e2e::{ControlPlane, InProcess, Options, Tap, TestNamespace, backend, objects, policies};
 use serde_json::{Value, json};
 
 pub const GUARD: &str = "podpolicy-guard";
@@ -119,10 +118,9 @@ impl<'a> Scene<'a> {
         Api::namespaced(person.clone(), self.namespace.name())
     }
 
-    /// An operator of this namespace that has pods given their settings by the API server.
+    /// An operator of this namespace that has pods given their settings by the backend that the API server has.
     pub async fn operator(&self) -> anyhow::Result<InProcess> {
-        let watched = Watched::Namespaces(BTreeSet::from([self.namespace.name().to_owned()]));
-        let config = Config { watched, admission: AdmissionMode::Native, ..Config::default() };
+        let config = backend::operator_in(self.namespace.name(), AdmissionMode::Auto)?;
         InProcess::start(self.tap.client(self.plane.config())?, config).await
     }
 

@@ -3,9 +3,10 @@
 
 use kube::ResourceExt as _;
 use podpolicy_api::PodPolicyStatus;
+use podpolicy_e2e::backend::lacks_native;
 use podpolicy_e2e::policies::{condition, verdict};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
-use podpolicy_e2e::{Stage, objects};
+use podpolicy_e2e::{Stage, objects, shared};
 use serde_json::json;
 
 const STANDARD: &str = "{ selector: { matchLabels: { app: web } }, labels: { team: shop, tier: front } }";
@@ -108,6 +109,9 @@ async fn write_that_admission_forbids_is_no_lack_of_rights() -> anyhow::Result<(
 
 #[tokio::test]
 async fn write_that_admission_changes_back_is_told_and_tried_ever_more_slowly() -> anyhow::Result<()> {
+    if lacks_native(shared().await).await? {
+        return Ok(());
+    }
     let stage = Stage::set("changed-back").await?;
     let rules = "failurePolicy: Fail
               reinvocationPolicy: Never

@@ -16,7 +16,7 @@ use podpolicy_e2e::environment::free_address;
 use podpolicy_e2e::objects::{self, apply};
 use podpolicy_e2e::policies::{status, verdict};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
-use podpolicy_e2e::{ControlPlane, InProcess, Options};
+use podpolicy_e2e::{ControlPlane, InProcess, Options, backend};
 use serde_json::json;
 
 use crate::render::{Objects, Overlay, helm_text, kustomize, objects as parsed, root, tools};
@@ -91,7 +91,8 @@ async fn service_account_has_the_rights_that_the_operator_needs() -> anyhow::Res
     let policies: Api<PodPolicy> = Api::namespaced(client.clone(), "shop");
     let pods: Api<Pod> = Api::namespaced(client.clone(), "shop");
     let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
-    for (admission, backend) in [(AdmissionMode::Webhook, "Webhook"), (AdmissionMode::Auto, "Native")] {
+    let native = backend::has_native(&plane).await?.then_some((AdmissionMode::Auto, "Native"));
+    for (admission, backend) in [(AdmissionMode::Webhook, "Webhook")].into_iter().chain(native) {
         let address = free_address()?;
         let webhook = Webhook::new(address, Endpoint::url(&format!("https://{address}"))?, NAMESPACE);
         let config = Config { admission, webhook: Some(webhook), ..Config::default() };

@@ -125,7 +125,7 @@ async fn story(strategy: &str, series: Series, number: usize) -> anyhow::Result<
     );
     scene.policy("standard", &spec).await?;
     let gate = Gate::after(&scene.tap, series, number);
-    let operator = scene.native().await?;
+    let operator = scene.operator().await?;
     tokio::select! {
         shut = gate.shut() => shut?,
         complete = scene.complete("standard") => { complete?; }
@@ -139,7 +139,7 @@ async fn story(strategy: &str, series: Series, number: usize) -> anyhow::Result<
         }
     }
     drop(gate);
-    let _next = scene.native().await?;
+    let _next = scene.operator().await?;
     scene.complete("standard").await?;
     scene.pass().await?;
     End::of(&scene, &fewest).await.map(Some)

@@ -8,7 +8,7 @@ use crate::scene::{Scene, grace, rollout};
 #[tokio::test]
 async fn every_pod_is_evicted_once_with_never_more_down_than_allowed() -> anyhow::Result<()> {
     let scene = Scene::with("evict", &[("web", 4), ("small", 2)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     let status = scene.complete("standard").await?;
@@ -27,7 +27,7 @@ async fn every_pod_is_evicted_once_with_never_more_down_than_allowed() -> anyhow
 async fn stateful_set_goes_from_its_highest_ordinal_down() -> anyhow::Result<()> {
     let scene = Scene::set("evict-stateful").await?;
     scene.workload(Kind::StatefulSet, "db", 3).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.complete("standard").await?;
     let names: Vec<_> = scene.evictions().into_iter().map(|Exchange { name, .. }| name).collect();
@@ -39,7 +39,7 @@ async fn stateful_set_goes_from_its_highest_ordinal_down() -> anyhow::Result<()>
 async fn bare_pods_and_pods_of_jobs_are_reported_and_left_alone() -> anyhow::Result<()> {
     let scene = Scene::with("evict-bare", &[("web", 1)]).await?;
     scene.create_pod("bare", &[]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     let status = scene.complete("standard").await?;
     assert!(

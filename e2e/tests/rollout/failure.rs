@@ -2,8 +2,10 @@
 
 use podpolicy_api::PodPolicyStatus;
 use podpolicy_controller::AdmissionMode;
+use podpolicy_e2e::backend::lacks_native;
 use podpolicy_e2e::kubelet::Fate;
 use podpolicy_e2e::policies::verdict;
+use podpolicy_e2e::shared;
 
 use crate::scene::{Scene, grace, has_probe, liveness, rollout};
 
@@ -14,7 +16,7 @@ async fn wrong_liveness_probe_costs_one_pod_and_is_named() -> anyhow::Result<()>
         let message = "Liveness probe failed: HTTP probe failed with statuscode: 404";
         if has_probe(pod) { Fate::Killed(message.to_owned()) } else { Fate::Ready }
     });
-    let operator = scene.native().await?;
+    let operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     scene.policy("standard", &liveness("/wrong", "strategy: Evict, maxUnavailable: 50%")).await?;
     let words = ["PodPolicy", "standard", "Deployment/web", "container web", "Liveness probe failed", "statuscode: 404"];
@@ -29,7 +31,7 @@ async fn wrong_liveness_probe_costs_one_pod_and_is_named() -> anyhow::Result<()>
     }
     // Nor after a restart of the operator.
     operator.stop().await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.pass().await?;
     assert_eq!(scene.evicted(), 1);
     // A person corrects the policy: the broken pod goes first.
@@ -48,7 +50,7 @@ async fn pod_that_is_not_ready_in_time_stops_the_rollout() -> anyhow::Result<()>
         let is_old = pod.metadata.uid.as_ref().is_some_and(|uid| old.contains(uid));
         if is_old { Fate::Ready } else { Fate::NeverReady("Readiness probe failed: connection refused".to_owned()) }
     });
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict, progressDeadlineSeconds: 5")).await?;
     scene.stands("standard", "False RolloutFailed", &["was not ready within 5 s", "connection refused"]).await?;
     assert_eq!(scene.evicted(), 1);
@@ -57,6 +59,9 @@ async fn pod_that_is_not_ready_in_time_stops_the_rollout() -> anyhow::Result<()>
 
 #[tokio::test]
 async fn revert_brings_the_workload_back_by_the_api_server() -> anyhow::Result<()> {
+    if lacks_native(shared().await).await? {
+        return Ok(());
+    }
     revert_brings_the_workload_back("revert-native", AdmissionMode::Native, "Evict").await
 }
 
@@ -67,7 +72,7 @@ async fn revert_brings_the_workload_back_by_the_webhook() -> anyhow::Result<()> 
 
 #[tokio::test]
 async fn revert_brings_a_restarted_workload_back() -> anyhow::Result<()> {
-    revert_brings_the_workload_back("revert-restart", AdmissionMode::Native, "Restart").await
+    revert_brings_the_workload_back("revert-restart", AdmissionMode::Auto, "Restart").await
 }
 
 async fn revert_brings_the_workload_back(prefix: &str, admission: AdmissionMode, strategy: &str) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ async fn nothing_is_evicted_where_pods_would_not_be_created_with_the_settings() 
 #[tokio::test]
 async fn paused_rollout_evicts_nothing_until_it_is_not() -> anyhow::Result<()> {
     let scene = Scene::with("gate-paused", &[("web", 2)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict, paused: true")).await?;
     scene.stands("standard", "False RolloutPaused", &["0 of 2"]).await?;
     assert_eq!(scene.evictions().len(), 0);
@@ -41,7 +41,7 @@ async fn workload_that_is_not_healthy_is_left_alone() -> anyhow::Result<()> {
     ill.apply_and_wait(&scene).await?;
     scene.workload(podpolicy_e2e::workload::Kind::Deployment, "web", 3).await?;
     let before = scene.uids("ill").await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.stands("standard", "False RolloutBlocked", &["3 of 5", "Deployment/ill is not healthy", "2 of its 2 pods"]).await?;
     assert_eq!(scene.uids("ill").await?, before);
@@ -58,7 +58,7 @@ async fn disruption_budget_blocks_its_workload_and_no_other() -> anyhow::Result<
         spec: { minAvailable: 100%, selector: { matchLabels: { app: held } } } }";
     objects::apply(&scene.client, scene.name(), budget).await?;
     let before = scene.uids("held").await?;
-    let operator = scene.native().await?;
+    let operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     let status = scene.stands("standard", "False RolloutBlocked", &["3 of 5", "Deployment/held cannot be evicted now"]).await?;
     assert_eq!((scene.evicted(), scene.uids("held").await?), (3, before), "{status:?}");
@@ -78,7 +78,7 @@ async fn only_replica_is_not_evicted_against_a_disruption_budget_and_a_restart_s
     let budget = "{ apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: { name: one },
         spec: { minAvailable: 1, selector: { matchLabels: { app: one } } } }";
     objects::apply(&scene.client, scene.name(), budget).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.stands("standard", "False RolloutBlocked", &["Deployment/one cannot be evicted now"]).await?;
@@ -99,7 +99,7 @@ async fn two_disruption_budgets_on_a_pod_are_said() -> anyhow::Result<()> {
         );
         objects::apply(&scene.client, scene.name(), &budget).await?;
     }
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.stands("standard", "False RolloutBlocked", &["more than one PodDisruptionBudget"]).await?;
     Ok(())
@@ -108,7 +108,7 @@ async fn two_disruption_budgets_on_a_pod_are_said() -> anyhow::Result<()> {
 #[tokio::test]
 async fn quota_that_is_full_is_said_and_waited_for() -> anyhow::Result<()> {
     let scene = Scene::with("gate-quota", &[("web", 3)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let quota = "{ apiVersion: v1, kind: ResourceQuota, metadata: { name: full }, spec: { hard: { pods: '1' } } }";
     objects::apply(&scene.client, scene.name(), quota).await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
@@ -130,7 +130,7 @@ async fn pod_that_no_node_takes_is_said_and_waited_for() -> anyhow::Result<()> {
         let is_old = pod.metadata.uid.as_ref().is_some_and(|uid| old.contains(uid));
         if is_old { Fate::Ready } else { Fate::Unschedulable("0/3 nodes are available".to_owned()) }
     });
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.stands("standard", "False RolloutBlocked", &["cannot be scheduled", "0/3 nodes are available"]).await?;
     assert_eq!(scene.evicted(), 1);
@@ -142,7 +142,7 @@ async fn pod_that_no_node_takes_is_said_and_waited_for() -> anyhow::Result<()> {
 #[tokio::test]
 async fn no_more_pods_are_down_than_the_operator_allows_in_all() -> anyhow::Result<()> {
     let scene = Scene::with("gate-all", &[("web", 4)]).await?;
-    let config = Config { admission: AdmissionMode::Native, rollout_max_unavailable: 1, ..Config::default() };
+    let config = Config { rollout_max_unavailable: 1, ..scene.config(AdmissionMode::Auto)? };
     let _operator = scene.operator_with(config).await?;
     let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Evict, maxUnavailable: 100%")).await?;

@@ -29,7 +29,7 @@ async fn node_is_lost(prefix: &str, with_first: bool) -> anyhow::Result<()> {
     let scene = Scene::set(prefix).await?;
     scene.kubelet.nodes(&["one", "two", "three"]);
     let web = scene.workload(Kind::Deployment, "web", REPLICAS).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.hold(60);
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     let first = scene.held("web", 60, 1).await?.remove(0);
@@ -68,7 +68,7 @@ async fn daemon_set_goes_one_node_at_a_time_by_either_strategy() -> anyhow::Resu
     let scene = Scene::set("node-each").await?;
     let _nodes = [StageNode::create(&scene).await?, StageNode::create(&scene).await?, StageNode::create(&scene).await?];
     scene.workload(Kind::DaemonSet, "agent", 3).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     for (seconds, strategy) in [(60, "Evict"), (50, "Restart")] {
         scene.policy("standard", &grace(seconds, &format!("strategy: {strategy}"))).await?;

@@ -5,7 +5,7 @@ use crate::scene::{Scene, grace};
 #[tokio::test]
 async fn policy_changed_half_way_goes_on_to_what_it_says_now() -> anyhow::Result<()> {
     let scene = Scene::with("evict-change", &[("web", 4)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.status("standard", "one pod updated", |status| status.rollout.as_ref().is_some_and(|rollout| rollout.updated >= 1)).await?;
     // The same settings: no pod twice.
@@ -21,7 +21,7 @@ async fn policy_changed_half_way_goes_on_to_what_it_says_now() -> anyhow::Result
 #[tokio::test]
 async fn restart_goes_on_to_what_the_policy_says_now() -> anyhow::Result<()> {
     let scene = Scene::with("restart-change", &[("web", 3)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     scene.hold(60);
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
@@ -47,7 +47,7 @@ async fn restart_goes_on_to_what_the_policy_says_now() -> anyhow::Result<()> {
 #[tokio::test]
 async fn policy_paused_half_way_stops_there_and_goes_on_without_doing_pods_twice() -> anyhow::Result<()> {
     let scene = Scene::with("evict-pause", &[("web", 3)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.hold(60);
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.held("web", 60, 1).await?;
@@ -74,7 +74,7 @@ async fn two_policies_replace_each_pod_once_for_both() -> anyhow::Result<()> {
                rollout: { strategy: Evict, minReadySeconds: 1, progressDeadlineSeconds: 5 } }",
         )
         .await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     scene.complete("one").await?;
     scene.complete("two").await?;
@@ -91,7 +91,7 @@ async fn two_policies_with_any_strategies_replace_each_pod_once() -> anyhow::Res
             .policy("one", &format!("{{ selector: {{}}, priority: 1, {probe}, rollout: {{ strategy: {first}, minReadySeconds: 1 }} }}"))
             .await?;
         scene.policy("two", &grace(60, &format!("strategy: {second}"))).await?;
-        let _operator = scene.native().await?;
+        let _operator = scene.operator().await?;
         scene.complete("one").await?;
         scene.complete("two").await?;
         let replaced = (scene.evicted(), scene.stamped().len(), scene.kubelet.made("web"));

@@ -16,7 +16,7 @@ async fn workloads_are_restarted_once_one_after_the_other() -> anyhow::Result<()
     let _node = StageNode::create(&scene).await?;
     scene.workload(Kind::StatefulSet, "db", 2).await?;
     scene.workload(Kind::DaemonSet, "agent", 1).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
     scene.complete("standard").await?;
@@ -36,7 +36,7 @@ async fn workloads_are_restarted_once_one_after_the_other() -> anyhow::Result<()
 #[tokio::test]
 async fn deployment_is_not_restarted_before_it_is_available_by_its_own_rule() -> anyhow::Result<()> {
     let scene = Scene::set("restart-young").await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let workload = Workload { pods: 2, ..Workload::new(Kind::Deployment, "web") };
     let mut manifest = workload.manifest(scene.name());
     manifest["spec"]["minReadySeconds"] = 10.into();
@@ -65,7 +65,7 @@ async fn partition_of_a_stateful_set_keeps_its_pods() -> anyhow::Result<()> {
     manifest["spec"]["updateStrategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 1 } });
     objects::apply(&scene.client, scene.name(), &manifest.to_string()).await?;
     let kept = scene.ready("db", 3).await?.remove(0);
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
     let status = scene.complete("standard").await?;
@@ -89,7 +89,7 @@ async fn partition_of_a_stateful_set_keeps_its_pods() -> anyhow::Result<()> {
 async fn workload_without_a_rolling_update_is_reported() -> anyhow::Result<()> {
     let scene = Scene::set("restart-bare").await?;
     scene.workload(Kind::ReplicaSet, "web", 2).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
     scene.stands("standard", "False RolloutBlocked", &["ReplicaSet/web has no rolling update", "use strategy Evict"]).await?;
     Ok(())

@@ -49,7 +49,7 @@ impl<'a> User<'a> {
     async fn operator(&self) -> anyhow::Result<podpolicy_e2e::InProcess> {
         let mut config = shared().await.config();
         config.auth_info.impersonate = Some(self.name.clone());
-        self.scene.operator_of(config, Config { admission: AdmissionMode::Native, ..Config::default() }).await
+        self.scene.operator_of(config, self.scene.config(AdmissionMode::Auto)?).await
     }
 
     async fn end(self) -> anyhow::Result<()> {

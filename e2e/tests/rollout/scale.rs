@@ -20,7 +20,7 @@ async fn scale(scene: &Scene, replicas: usize) -> anyhow::Result<()> {
 #[tokio::test]
 async fn autoscaler_is_followed_up_and_down() -> anyhow::Result<()> {
     let scene = Scene::with("scale-auto", &[("web", 3)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.hold(60);
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.held("web", 60, 1).await?;
@@ -48,7 +48,7 @@ async fn autoscaler_is_followed_up_and_down() -> anyhow::Result<()> {
 #[tokio::test]
 async fn workload_without_replicas_is_done_with() -> anyhow::Result<()> {
     let scene = Scene::with("scale-zero", &[("web", 3)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.hold(60);
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.held("web", 60, 1).await?;
@@ -65,7 +65,7 @@ async fn workload_without_replicas_is_done_with() -> anyhow::Result<()> {
 #[tokio::test]
 async fn restarted_workload_that_is_scaled_is_stamped_once() -> anyhow::Result<()> {
     let scene = Scene::with("scale-restart", &[("web", 3)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.hold(60);
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
     scene.held("web", 60, 1).await?;
@@ -80,7 +80,7 @@ async fn restarted_workload_that_is_scaled_is_stamped_once() -> anyhow::Result<(
 #[tokio::test]
 async fn workload_that_is_scaled_meanwhile_is_finished_as_it_is_then() -> anyhow::Result<()> {
     let scene = Scene::with("evict-scale", &[("web", 3)]).await?;
-    let _operator = scene.native().await?;
+    let _operator = scene.operator().await?;
     scene.policy("standard", &grace(60, "strategy: Evict")).await?;
     scene.status("standard", "one pod updated", |status| status.rollout.as_ref().is_some_and(|rollout| rollout.updated >= 1)).await?;
     scale(&scene, 5).await?;

@@ -7,16 +7,14 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
-use podpolicy_admission::webhook::{Certificates, Endpoint, Options, configuration_name};
 use podpolicy_api::{PodPolicyStatus, RolloutPhase, RolloutStatus};
 use podpolicy_controller::{AdmissionMode, Config, Watched};
-use podpolicy_e2e::environment::free_address;
 use podpolicy_e2e::kubelet::{FakeKubelet, Fate};
 use podpolicy_e2e::policies::verdict;
 use podpolicy_e2e::tap::{Exchange, Outcome};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::workload::{Kind, Workload};
-use podpolicy_e2e::{Fewest, InProcess, Stage, pods, shared};
+use podpolicy_e2e::{Fewest, InProcess, Stage, backend, pods, shared};
 
 /// A policy that gives all pods a grace period, with a rollout.
 pub fn grace(seconds: i64, rollout: &str) -> String {
@@ -77,18 +75,14 @@ impl Scene {
         pods::when(&self.pods, &format!("app={name}"), &format!("{count} ready"), all_ready).await
     }
 
-    /// An operator of this namespace, with the native backend.
-    pub async fn native(&self) -> anyhow::Result<InProcess> {
-        self.operator_with(Config { admission: AdmissionMode::Native, ..Config::default() }).await
+    /// An operator of this namespace, with the backend that the API server has.
+    pub async fn operator(&self) -> anyhow::Result<InProcess> {
+        self.operator_with(self.config(AdmissionMode::Auto)?).await
     }
 
     /// How an operator with this backend is configured.
     pub fn config(&self, admission: AdmissionMode) -> anyhow::Result<Config> {
-        let address = free_address()?;
-        let mut options = Options::new(address, Endpoint::url(&format!("https://{address}"))?, "podpolicy-system");
-        options.certificates = Certificates::Own { namespace: self.name().to_owned(), secret: "webhook".to_owned() };
-        options.name = configuration_name(&BTreeSet::from([self.name().to_owned()]));
-        Ok(Config { admission, webhook: Some(options), ..Config::default() })
+        backend::operator_in(self.name(), admission)
     }
 
     pub async fn operator_with(&self, config: Config) -> anyhow::Result<InProcess> {

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 const RULE_LIMIT: u64 = 10_000_000;
 /// The limit of all rules of a definition together: `StaticEstimatedCRDCostLimit`.
 const DEFINITION_LIMIT: u64 = 100_000_000;
-/// The part of the limit that one of our rules may use. The comparison `type(self) == int` alone uses 50 % in the rule of a `port`.
-const RULE_PERCENT: u64 = 60;
+/// The part of the limit that one of our rules may use.
+const RULE_PERCENT: u64 = 50;
 /// The part of the limit that all our rules together may use.
 const DEFINITION_PERCENT: u64 = 50;
 

@@ -23,9 +23,9 @@ fn names(rule: &str, value: &Json) -> bool {
             let is_of_glob = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*?".contains(&byte);
             !text.is_empty() && text.bytes().all(is_of_glob)
         }
-        Json::String(text) => rule.starts_with("type(self) == int ? int(self) >= 1 && int(self) <= 65535 :") && is_port_name(text),
+        Json::String(text) => rule.starts_with("type(self) in [int] ? int(self) >= 1 && int(self) <= 65535 :") && is_port_name(text),
         Json::Number(number) => {
-            rule.starts_with("type(self) == int ? int(self) >= 1 && int(self) <= 65535 :")
+            rule.starts_with("type(self) in [int] ? int(self) >= 1 && int(self) <= 65535 :")
                 && number.as_i64().is_some_and(|number| (1..=65535).contains(&number))
         }
         Json::Null | Json::Bool(_) | Json::Array(_) => false,
