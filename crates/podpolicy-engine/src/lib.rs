@@ -13,6 +13,7 @@ mod field;
 mod glob;
 mod impact;
 mod index;
+pub mod kubernetes;
 mod metadata;
 mod outcome;
 mod pod;
