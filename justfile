@@ -42,6 +42,11 @@ test: test-units test-api
 generate:
     UPDATE=1 cargo test --locked
 
+# Rewrite the table of fields that not every version of Kubernetes has, from the source of each version
+field-versions: (_tools "go")
+    cd e2e/field-versions && go run . ../../crates/podpolicy-manifests/src/check/versions/fields.rs
+    rustfmt --edition 2024 crates/podpolicy-manifests/src/check/versions/fields.rs
+
 # Render config/default into one file, dist/install.yaml
 manifests: manifest-tools
     @mkdir -p dist

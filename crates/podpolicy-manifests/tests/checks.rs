@@ -1,5 +1,6 @@
 //! What rules find: `checks/<rule>/fires.yaml` has what the rule is about, `fires.txt` all that is found in it; in `quiet.yaml` the rule finds
-//! nothing. `UPDATE=1` rewrites the expected findings.
+//! nothing. `UPDATE=1` rewrites the expected findings. A first line `# kubernetes-version: 1.33` says for which version of Kubernetes a file is, if not
+//! for the newest.
 
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests are as much test as the tests")]
 
@@ -10,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use podpolicy_engine::kubernetes::Version;
 use podpolicy_manifests::{Check, Facts, Finding, Manifest, Rule, Selected, Services};
 
 mod given;
@@ -96,12 +98,18 @@ fn findings(text: &str, disabled: &BTreeSet<&'static str>) -> Vec<Finding> {
     let (mut facts, mut services) = (Facts::default(), Services::default());
     facts.add_manifest(&manifest, NAMESPACE);
     services.add_manifest(&manifest, NAMESPACE);
-    let check = Check { program: &program, services: &services, namespace: NAMESPACE, disabled };
+    let check = Check { program: &program, services: &services, namespace: NAMESPACE, kubernetes: version(text), disabled };
     let checked = check.pods(&manifest);
     let selected = Selected { selecting: (checked.pods > 0).then_some(&checked.selecting), unknown_namespace: facts.unknown().next() };
     let mut all = checked.findings;
     all.extend(check.policies(&manifest, &selected));
     all
+}
+
+/// The version of Kubernetes that a text is for.
+fn version(text: &str) -> Version {
+    let first = text.lines().next().and_then(|line| line.strip_prefix("# kubernetes-version: "));
+    first.map_or(Version::NEWEST, |version| version.parse().unwrap())
 }
 
 fn told(findings: &[Finding]) -> String {

@@ -1,6 +1,7 @@
 //! Words of the command line that name something in a cluster.
 
 use podpolicy_api::names::{LONGEST_LABEL, is_dns_label, is_qualified_name};
+use podpolicy_engine::kubernetes::{NotAVersion, Version};
 
 /// The name of a namespace.
 pub(crate) fn namespace(text: &str) -> Result<String, String> {
@@ -27,6 +28,15 @@ pub(crate) fn one_key(text: &str) -> Result<String, String> {
     })
 }
 
+/// A version of Kubernetes whose fields are known.
+pub(crate) fn kubernetes_version(text: &str) -> Result<Version, String> {
+    let version: Version = text.parse().map_err(|error: NotAVersion| error.to_string())?;
+    if version.is_known() {
+        return Ok(version);
+    }
+    Err(format!("the fields of Kubernetes {version} are not known; known are {} to {}", Version::OLDEST, Version::NEWEST))
+}
+
 fn one_of_several(text: &str, parse: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Ok(String::new()) } else { parse(text).map_err(|error| format!("{error}; separate several by commas")) }
@@ -50,6 +60,11 @@ mod tests {
             assert!(namespace(wrong).unwrap_err().starts_with("no namespace has such a name"), "{wrong}");
             assert!(one_namespace(wrong).unwrap_err().ends_with("separate several by commas"), "{wrong}");
         }
+        assert_eq!(kubernetes_version("v1.33.4"), Ok(Version::new(33)));
+        for unknown in ["1.29", "1.38.1"] {
+            assert!(kubernetes_version(unknown).unwrap_err().ends_with("are not known; known are 1.30 to 1.37"), "{unknown}");
+        }
+        assert!(kubernetes_version("latest").unwrap_err().contains("is not a version of Kubernetes"));
         assert!(namespace("").is_err());
         for wrong in ["a/b/c", "a b", "/a"] {
             assert!(one_key(wrong).unwrap_err().starts_with("no label or annotation has such a key"), "{wrong}");

@@ -219,6 +219,54 @@ fn rules_are_listed_explained_and_named_in_mistakes() {
 }
 
 #[test]
+fn fields_are_judged_for_the_version_of_kubernetes() {
+    let protocol = SOUND.replace("resources:", "readinessProbe: {httpGet: {port: http, protocol: HTTP2}}\n        resources:");
+    let folder = Folder::with(&[("web.yaml", &protocol)]);
+    let found = |flag: &str| findings(&folder.run(&format!("check -o json web.yaml{flag}"), "").stdout);
+    let wanted = json!([
+        "unsupported-field",
+        14,
+        48,
+        "spec.template.spec.containers[0].readinessProbe.httpGet.protocol",
+        "httpGet.protocol needs Kubernetes 1.37, and 1.33 does not know it; remove it, or check with --kubernetes-version 1.37"
+    ]);
+    for version in ["1.33", "v1.33.4", "1.33.4-gke.100"] {
+        let found = found(&format!(" --kubernetes-version {version}"));
+        let found: Vec<_> = found.iter().map(|finding| pick(finding, &["rule", "line", "column", "field", "message"])).collect();
+        assert_eq!(found, [wanted.clone()]);
+    }
+    let newest = found("");
+    assert_eq!(newest, found(" --kubernetes-version 1.37"));
+    assert_eq!(newest.iter().map(|finding| finding["rule"].as_str().unwrap()).collect::<Vec<_>>(), ["off-by-default"]);
+    for format in ["table", "sarif", "junit", "github"] {
+        let ran = folder.run(&format!("check -o {format} --kubernetes-version 1.30 web.yaml"), "");
+        assert_eq!(ran.code, Some(1), "{format}");
+        assert!(ran.stdout.contains("unsupported-field") && ran.stdout.contains("needs Kubernetes 1.37"), "{format}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn other_versions_of_kubernetes_are_an_error_of_all_commands() {
+    let folder = Folder::with(&[("web.yaml", SOUND), ("policy.yaml", POLICY)]);
+    for command in ["check web.yaml", "render web.yaml", "diff web.yaml", "explain -f web.yaml", "function"] {
+        for (version, words) in [
+            ("1.29", "the fields of Kubernetes 1.29 are not known; known are 1.30 to 1.37"),
+            ("1.38", "known are 1.30 to 1.37"),
+            ("newest", "\"newest\" is not a version of Kubernetes; write one such as 1.37"),
+        ] {
+            folder.run(&format!("{command} -p policy.yaml --kubernetes-version {version}"), "").has(2, "").tells(words);
+        }
+    }
+    for command in ["render", "diff", "explain -f"] {
+        let ran = |flag: &str| folder.run(&format!("{command} web.yaml -p policy.yaml{flag}"), "").stdout;
+        let newest = ran("");
+        assert!(newest.contains("team"), "{newest}");
+        assert_eq!(ran(" --kubernetes-version 1.30"), newest);
+    }
+    folder.run("explain web --kubernetes-version 1.33", "").has(2, "").tells("--filename");
+}
+
+#[test]
 fn annotation_switches_a_rule_off_for_its_object() {
     let annotated = unsound().replace(
         "namespace: shop}",

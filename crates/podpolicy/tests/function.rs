@@ -61,9 +61,13 @@ fn config_map_says_what_flags_say() {
     let config = |data: &str| list(&format!("{{apiVersion: v1, kind: ConfigMap, data: {{{data}}}}}"), &format!("{ITEMS}- {standard}\n"));
     function("", &config("namespace: shop")).has(0, &with_grace(&config("namespace: shop")));
     function("", &config("namespace: bank")).has(0, &config("namespace: bank"));
-    for (data, words) in
-        [("namspace: shop", "functionConfig.data.namspace: unknown; known are namespace"), ("namespace: 5", "a string is wanted")]
-    {
+    let version = config("namespace: shop, kubernetes-version: v1.33.4");
+    function("", &version).has(0, &with_grace(&version));
+    for (data, words) in [
+        ("namspace: shop", "functionConfig.data.namspace: unknown; known are namespace"),
+        ("namespace: 5", "a string is wanted"),
+        ("kubernetes-version: '1.29'", "known are 1.30 to 1.37"),
+    ] {
         let ran = function("", &config(data));
         assert_eq!(ran.code, Some(2));
         ran.tells(words);

@@ -10,6 +10,7 @@ mod rules;
 mod services;
 mod structure;
 mod subject;
+mod versions;
 
 pub use finding::{Finding, Place};
 pub use ignore::IGNORE_ANNOTATION;
@@ -19,7 +20,7 @@ pub use services::Services;
 use std::collections::BTreeSet;
 
 use podpolicy_api::GROUP;
-use podpolicy_engine::{PolicyId, Program};
+use podpolicy_engine::{PolicyId, Program, kubernetes::Version};
 use serde::Deserialize as _;
 use serde_json::Value as Json;
 
@@ -43,6 +44,8 @@ pub struct Check<'a> {
     pub services: &'a Services,
     /// The namespace of objects that name none.
     pub namespace: &'a str,
+    /// The version of Kubernetes that the manifests are for.
+    pub kubernetes: Version,
     /// Rules that are switched off, by id.
     pub disabled: &'a BTreeSet<&'static str>,
 }
@@ -82,7 +85,7 @@ impl Check<'_> {
             };
             for object in objects(&value) {
                 let about = About { manifest, document, lines: &lines, object: &object, title: object.title(self.namespace) };
-                let structural = structure::defects(&object);
+                let structural = structure::defects(&object, self.kubernetes);
                 let is_told = structural.iter().any(|defect| defect.rule == &INVALID_MANIFEST);
                 let tell = |structure::Defect { rule, path, field, message }| about.finding(rule, &path, field, message);
                 let mut found: Vec<_> = structural.into_iter().map(tell).collect();

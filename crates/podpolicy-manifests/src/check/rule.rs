@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{decided, ignore, policy, rules, structure};
+use super::{decided, ignore, policy, rules, structure, versions};
 
 /// Something that `check` looks for.
 #[derive(Debug, Eq, PartialEq)]
@@ -86,7 +86,8 @@ impl Rule {
     /// All rules: mistakes first, then those about policies, then those about pods.
     pub fn all() -> impl Iterator<Item = &'static Self> {
         let on_pods = rules::ON_PODS.into_iter().map(|(rule, _)| rule);
-        MISTAKES.into_iter().chain(structure::RULES).chain(ignore::RULES).chain(policy::RULES).chain(decided::RULES).chain(on_pods)
+        let on_objects = structure::RULES.into_iter().chain(versions::RULES);
+        MISTAKES.into_iter().chain(on_objects).chain(ignore::RULES).chain(policy::RULES).chain(decided::RULES).chain(on_pods)
     }
 
     /// The rule of that id.

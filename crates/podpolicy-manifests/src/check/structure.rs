@@ -9,10 +9,14 @@ use k8s_openapi::api::{
     core::v1::{Pod, PodTemplate, ReplicationController},
 };
 use podpolicy_api::names::{is_dns_label, is_label_value, is_qualified_name};
+use podpolicy_engine::kubernetes::Version;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::rule::{INVALID_MANIFEST, Rule, Severity};
+use super::{
+    rule::{INVALID_MANIFEST, Rule, Severity},
+    versions,
+};
 use crate::{
     Object, Step,
     object::place,
@@ -65,13 +69,13 @@ pub(super) struct Defect {
 }
 
 impl Defect {
-    fn new(rule: &'static Rule, path: Vec<Step>, message: impl Into<String>) -> Self {
+    pub(super) fn new(rule: &'static Rule, path: Vec<Step>, message: impl Into<String>) -> Self {
         Self { rule, field: wrong_type::field(&path), path, message: message.into() }
     }
 }
 
-/// What is wrong with an object; objects of kinds that make no pods are not looked at.
-pub(super) fn defects(object: &Object<'_>) -> Vec<Defect> {
+/// What is wrong with an object for a version of Kubernetes; objects of kinds that make no pods are not looked at.
+pub(super) fn defects(object: &Object<'_>, version: Version) -> Vec<Defect> {
     let Some((api_version, kind, read)) = KINDS.into_iter().find(|(_, kind, _)| kind.eq_ignore_ascii_case(object.kind)) else {
         return Vec::new();
     };
@@ -80,9 +84,9 @@ pub(super) fn defects(object: &Object<'_>) -> Vec<Defect> {
         let message = format!("there is no {} in {}; write apiVersion: {api_version} and kind: {kind}", object.kind, object.api_version);
         return Vec::from_iter(is_meant.then(|| Defect::new(&UNKNOWN_KIND, Step::keys(["kind"]), message)));
     }
-    let mut defects = Vec::new();
+    let versions::Findings { mut defects, former } = versions::findings(object, version);
     let mut unknown = |path: Vec<Step>| {
-        if !path.iter().any(|step| matches!(step, Step::Key(key) if is_variable(key))) {
+        if !former.contains(&path) && !path.iter().any(|step| matches!(step, Step::Key(key) if is_variable(key))) {
             defects.push(Defect::new(&UNKNOWN_FIELD, path, "Kubernetes does not know this field"));
         }
     };

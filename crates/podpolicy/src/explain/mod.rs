@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use podpolicy_engine::{Outcome, Pod, PolicyId};
+use podpolicy_engine::{Outcome, Pod, PolicyId, kubernetes::Version};
 use podpolicy_manifests::Position;
 
 pub(crate) use self::print::state;
@@ -48,6 +48,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', value_name = "KEY", value_parser = words::one_key, requires = "files")]
     protect_keys: Vec<String>,
 
+    /// With --filename, the version of Kubernetes that the manifests are for, such as 1.33 [default: the newest known]
+    #[arg(long, value_name = "VERSION", value_parser = words::kubernetes_version, requires = "files")]
+    kubernetes_version: Option<Version>,
+
     #[command(flatten)]
     cluster: Cluster,
 }
@@ -83,7 +87,8 @@ pub(crate) struct Described {
 
 /// Explains the pod, or the pods of the files.
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { pod, namespace, output: format, files, policies, exclude_namespaces, protect_keys, cluster } = arguments;
+    let Arguments { pod, namespace, output: format, files, policies, exclude_namespaces, protect_keys, kubernetes_version, cluster } =
+        arguments;
     if files.is_empty() {
         let explained = live::find(pod.as_deref().unwrap_or_default(), namespace, &cluster)?;
         return output::print(&match format {
@@ -91,8 +96,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Format::Json => format!("{:#}\n", print::json(&explained)),
         });
     }
-    let explained =
-        files::explain::find(files, files::Options::new(policies, namespace, exclude_namespaces, protect_keys), pod.as_deref())?;
+    let options = files::Options::new(policies, namespace, exclude_namespaces, protect_keys, kubernetes_version);
+    let explained = files::explain::find(files, options, pod.as_deref())?;
     output::print(&match format {
         Format::Text => explained.iter().map(print::text).collect::<Vec<_>>().join("\n"),
         Format::Json => format!("{:#}\n", explained.iter().map(print::json).collect::<serde_json::Value>()),

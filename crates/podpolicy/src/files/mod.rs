@@ -20,7 +20,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Result;
 use clap::Args;
 use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
-use podpolicy_engine::{Exec, Policy, Program, Settings};
+use podpolicy_engine::{Exec, Policy, Program, Settings, kubernetes::Version};
 use podpolicy_manifests::{Facts, Manifest, Note, Rendered};
 
 use self::{parallel::in_parallel, policies::PolicyFiles, read::Loaded};
@@ -60,6 +60,12 @@ pub(crate) struct Options {
     /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
     #[arg(long, value_delimiter = ',', value_name = "KEY", value_parser = words::one_key)]
     protect_keys: Vec<String>,
+
+    /// The version of Kubernetes that the manifests are for, such as 1.33 or v1.33.4
+    ///
+    /// The versions from 1.30 to 1.37 are known.
+    #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST, value_parser = words::kubernetes_version)]
+    kubernetes_version: Version,
 }
 
 /// What became of the files.
@@ -133,10 +139,12 @@ impl Options {
         namespace: Option<String>,
         exclude_namespaces: Option<Vec<String>>,
         protect_keys: Vec<String>,
+        kubernetes_version: Option<Version>,
     ) -> Self {
         let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let exclude_namespaces = exclude_namespaces.unwrap_or_else(|| DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into());
-        Self { policies, namespace, exclude_namespaces, protect_keys }
+        let kubernetes_version = kubernetes_version.unwrap_or(Version::NEWEST);
+        Self { policies, namespace, exclude_namespaces, protect_keys, kubernetes_version }
     }
 
     /// The program that the policies make, with what is known of namespaces. What there is to say of them goes to stderr.
@@ -150,7 +158,7 @@ impl Options {
         Ok(self.decided_by(policies, facts))
     }
 
-    /// The program that the policies make, be they none.
+    /// The program that the policies make, be they none. All commands on files make theirs here, for `kubernetes_version`.
     fn decided_by(&self, policies: Vec<Policy>, facts: Facts) -> Program {
         let settings = Settings {
             excluded_namespaces: words::given(self.exclude_namespaces.iter().cloned()),

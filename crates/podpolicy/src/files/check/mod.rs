@@ -160,7 +160,8 @@ fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Report {
     }
     let unknown_namespace = facts.unknown().next().map(str::to_owned);
     let program = inputs.options.decided_by(policies.policies, facts);
-    let check = Check { program: &program, services: &services, namespace, disabled };
+    let kubernetes = inputs.options.kubernetes_version;
+    let check = Check { program: &program, services: &services, namespace, kubernetes, disabled };
     let (mut pods, mut selecting) = (0, BTreeSet::new());
     for (file, checked) in files.iter().zip(in_parallel("checking", &files, |file| check.pods(&file.manifest))) {
         pods += checked.pods;

@@ -1,0 +1,3 @@
+module fieldversions
+
+go 1.24.0
