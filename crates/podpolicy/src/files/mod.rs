@@ -62,8 +62,6 @@ pub(crate) struct Options {
     protect_keys: Vec<String>,
 
     /// The version of Kubernetes that the manifests are for, such as 1.33 or v1.33.4
-    ///
-    /// The versions from 1.30 to 1.37 are known.
     #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST, value_parser = words::kubernetes_version)]
     kubernetes_version: Version,
 }

@@ -211,7 +211,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::objects;
+    use crate::{check::structure, objects};
 
     /// What each version from 1.30 on makes of a pod's spec: `-` lacks something, `o` has it off by default, `+` has it.
     fn support(kind: &str, api_version: &str, object: &Json) -> String {
@@ -280,16 +280,54 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_in_the_order_in_which_they_are_searched() {
-        fn look(fields: &[Field]) {
-            assert!(fields.is_sorted_by_key(|field| field.name));
-            for field in fields {
-                look(field.holds);
+    fn fields_of_the_newest_version_are_those_of_its_types() {
+        let mut looked_at = 0;
+        for (api_version, kind) in KINDS {
+            let (_, fields) = fields::KINDS.into_iter().find(|(known, _)| *known == kind).expect("the table has the kind");
+            let top = |value: Json| {
+                let mut object = value;
+                object["apiVersion"] = api_version.into();
+                object["kind"] = kind.into();
+                object
+            };
+            looked_at += are_in_types(fields, &top);
+        }
+        assert!(looked_at > 1000, "{looked_at}");
+    }
+
+    const KINDS: [(&str, &str); 9] = [
+        ("v1", "Pod"),
+        ("v1", "PodTemplate"),
+        ("v1", "ReplicationController"),
+        ("apps/v1", "Deployment"),
+        ("apps/v1", "StatefulSet"),
+        ("apps/v1", "DaemonSet"),
+        ("apps/v1", "ReplicaSet"),
+        ("batch/v1", "Job"),
+        ("batch/v1", "CronJob"),
+    ];
+
+    /// Looks at fields of the object that `around` puts a value into, and returns how many there are.
+    fn are_in_types(fields: &'static [Field], around: &dyn Fn(Json) -> Json) -> usize {
+        assert!(fields.is_sorted_by_key(|field| field.name), "they are searched by their order");
+        let mut number = 0;
+        for field in fields.iter().filter(|field| field.until.is_none()) {
+            // The other field shows that the types are asked.
+            let with = |value: Json| around(json!({ field.name: value, "nobodyKnowsThis": null }));
+            assert_eq!(unknown_fields(&with(Json::Null)), 1, "{}", with(Json::Null));
+            if !field.holds.is_empty() {
+                let is_object = unknown_fields(&with(json!({ "nobodyKnowsThis": null }))) == 2;
+                let around_it = |value: Json| around(json!({ field.name: if is_object { value } else { json!([value]) } }));
+                number += are_in_types(field.holds, &around_it);
             }
+            number += 1;
         }
-        for (kind, fields) in fields::KINDS {
-            assert!(!fields.is_empty(), "{kind}");
-            look(fields);
-        }
+        number
+    }
+
+    fn unknown_fields(value: &Json) -> usize {
+        let [object] = objects(value).try_into().expect("one object");
+        let defects = structure::defects(&object, Version::NEWEST);
+        defects.iter().filter(|defect| defect.rule.id == "unknown-field").count()
     }
 }
