@@ -86,8 +86,8 @@ async fn records_and_objects_go_while_pods_and_what_policies_wrote_stay() -> any
 
     let would = printed(&cleanup(&plane, &["--dry-run"])?);
     let wanted = |delete: &str, take: &str| {
-        let objects: String = objects.iter().map(|object| format!("{delete} {object}\n")).collect();
-        format!("{objects}{take} the record off 2 pods in namespace {name}\n")
+        let objects: Vec<_> = objects.iter().map(|object| format!("{delete} {object}\n")).collect();
+        format!("{}{take} the record off 2 pods in namespace {name}\n", objects.concat())
     };
     assert_eq!(would, wanted("would delete", "would take"));
     assert!(pods.get("live").await?.annotations().contains_key(APPLIED_ANNOTATION), "a dry run writes nothing");
