@@ -1,6 +1,6 @@
 //! What a pod gets at its creation, as a JSON patch of the pod.
 
-use podpolicy_engine::{ContainerKind, Creation, Field, Pod, Setting, Value};
+use podpolicy_engine::{ContainerKind, Creation, Field, Pod, STOP_SIGNAL, Setting, Value};
 use serde::Serialize;
 
 /// One operation of a JSON patch. It serializes as RFC 6902 has it.
@@ -59,13 +59,14 @@ pub fn patch<'a>(pod: &Pod, creation: &'a Creation) -> Vec<Operation<'a>> {
                 let Some(Place { list, ref index, .. }) = Place::of(pod, container) else { continue };
                 operations.push(Operation::Add { path: pointer(&["spec", list, index, kind.field_name()]), value });
             }
-            Field::Hook { container, kind } => {
+            Field::Hook { container, .. } | Field::StopSignal { container } => {
+                let name = if let Field::Hook { kind, .. } = field { kind.field_name() } else { STOP_SIGNAL };
                 let Some(Place { list, ref index, has_lifecycle }) = Place::of(pod, container) else { continue };
                 if !has_lifecycle && !given_lifecycle.contains(&container) {
                     given_lifecycle.push(container);
                     operations.push(Operation::Add { path: pointer(&["spec", list, index, "lifecycle"]), value: Content::Object {} });
                 }
-                operations.push(Operation::Add { path: pointer(&["spec", list, index, "lifecycle", kind.field_name()]), value });
+                operations.push(Operation::Add { path: pointer(&["spec", list, index, "lifecycle", name]), value });
             }
             Field::Label(_) | Field::Annotation(_) | Field::Container(_) => {}
         }

@@ -16,9 +16,9 @@ mod selector;
 mod status;
 
 pub use crd::custom_resource_definitions;
-pub use lifecycle::{Lifecycle, LifecycleHandler, SleepAction};
+pub use lifecycle::{Lifecycle, LifecycleHandler, SleepAction, StopSignal};
 pub use policy::{ClusterPodPolicy, ClusterPodPolicySpec, ContainerRule, Enforcement, PodPolicy, PodPolicySpec, PolicyRules, Precedence};
-pub use probe::{ExecAction, GrpcAction, HttpGetAction, HttpHeader, Port, Probe, Scheme, TcpSocketAction};
+pub use probe::{ExecAction, GrpcAction, GrpcMode, HttpGetAction, HttpHeader, HttpProtocol, Port, Probe, Scheme, TcpSocketAction};
 pub use rollout::{FailureAction, MaxUnavailable, Rollout, Strategy};
 pub use schema::json_schema;
 pub use selector::{LabelSelector, LabelSelectorRequirement, Operator};

@@ -112,7 +112,7 @@ pub struct PolicyRules {
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub termination_grace_period_seconds: Option<i64>,
 
-    /// Probes and lifecycle hooks by container name. The first rule that sets a field for a container wins. One rule at least
+    /// Probes, lifecycle hooks and stop signals by container name. The first rule that sets a field for a container wins. One rule at least
     /// when given, 16 at most. They apply to application containers and native sidecars (init containers with
     /// restartPolicy Always), never to ordinary init or ephemeral containers. Set when a pod is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,7 +125,7 @@ pub struct PolicyRules {
     pub rollout: Option<Rollout>,
 }
 
-/// Probes and hooks for the containers whose name matches.
+/// Probes, hooks and the stop signal for the containers whose name matches.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -148,14 +148,16 @@ pub struct ContainerRule {
     #[schemars(schema_with = "crate::bounds::container_globs", transform = without_default)]
     pub names: Vec<String>,
 
-    /// When the container counts as dead: it is then killed and started again. Pods whose restartPolicy is not Always get no
-    /// probes (finding RestartPolicy). Without a handler it tunes the container's own probe: under precedence Workload only
-    /// numbers that are still at Kubernetes' default change. Example: `{httpGet: {path: /healthz, port: http}}`.
+    /// When the container counts as dead: it is then killed and started again. Containers that are not always started again,
+    /// by their own restartPolicy or the pod's, get no liveness or startup probe (finding RestartPolicy). Without a handler it
+    /// tunes the container's own probe: under precedence Workload only numbers that are still at Kubernetes' default change.
+    /// Example: `{httpGet: {path: /healthz, port: http}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub liveness_probe: Option<Probe>,
 
-    /// When the container is ready for traffic: until then, and while it fails, Services leave the pod out. Tuning and
-    /// restartPolicy as for `livenessProbe`. Example: `{httpGet: {path: /ready, port: http}}`.
+    /// When the container is ready for traffic: until then, and while it fails, Services leave the pod out. In pods whose
+    /// restartPolicy is not Always, only containers with restartPolicy Always get it. Tuning as for `livenessProbe`.
+    /// Example: `{httpGet: {path: /ready, port: http}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness_probe: Option<Probe>,
 
@@ -164,8 +166,8 @@ pub struct ContainerRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_probe: Option<Probe>,
 
-    /// Hooks after the container's start and before its end. Each hook is a field of its own: a container that has a
-    /// postStart hook still gets a preStop hook. Example: `{preStop: {sleep: {seconds: 5}}}`.
+    /// Hooks after the container's start and before its end, and the signal that ends it. Each is a field of its own: a
+    /// container that has a postStart hook still gets a preStop hook. Example: `{preStop: {sleep: {seconds: 5}}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
 }

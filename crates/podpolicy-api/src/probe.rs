@@ -75,8 +75,13 @@ impl Probe {
 }
 
 /// An HTTP GET request to the container.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, KubeSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.protocol) || self.protocol != 'HTTP2' || !has(self.scheme) || self.scheme == 'HTTP'")
+        .message("HTTP2 needs scheme HTTP: Kubernetes speaks it without TLS only")
+        .field_path(".protocol"),
+)]
 pub struct HttpGetAction {
     /// The path to ask for. Kubernetes' default: `/`. Example: `/healthz`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +107,10 @@ pub struct HttpGetAction {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub http_headers: Vec<HttpHeader>,
+
+    /// The protocol of the connection, `HTTP1` or `HTTP2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<HttpProtocol>,
 }
 
 /// A header of an HTTP request.
@@ -125,6 +134,18 @@ pub enum Scheme {
     Http,
     /// HTTP over TLS; the certificate is not verified.
     Https,
+}
+
+/// `HTTP1` or `HTTP2` (without TLS, and without asking first: h2c). Kubernetes' default: `HTTP1`. `HTTP2` needs Kubernetes 1.37
+/// or later with the feature gate H2CContainerProbe, which is off by default; elsewhere the probe or hook is left out (finding
+/// NotSupported).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HttpProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS, from the first byte on.
+    Http2,
 }
 
 /// A TCP connection to the container.
@@ -153,6 +174,21 @@ pub struct GrpcAction {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub service: Option<String>,
+
+    /// Whether the connection uses TLS, `Plaintext` or `TLS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GrpcMode>,
+}
+
+/// `Plaintext` or `TLS` (the certificate is not verified). Kubernetes' default: `Plaintext`. `TLS` needs Kubernetes 1.37 or later
+/// with the feature gate GRPCContainerProbeTLS, which is off by default; elsewhere the probe is left out (finding NotSupported).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum GrpcMode {
+    /// A connection without TLS.
+    Plaintext,
+    /// A connection over TLS; the certificate is not verified.
+    #[serde(rename = "TLS")]
+    Tls,
 }
 
 /// A command that runs in the container.

@@ -145,9 +145,13 @@ pub enum FindingReason {
     GraceTooShort,
     /// The pod's annotations would be larger than Kubernetes allows.
     AnnotationsTooLarge,
+    /// The pod says no `spec.os.name`, without which Kubernetes takes no stop signal, or its operating system does not know the signal.
+    StopSignalNotAllowed,
+    /// The API server drops the field: its version does not have it, or its feature gate is off.
+    NotSupported,
     /// No container of the pod that may have probes and hooks has a matching name.
     ContainerNotFound,
-    /// The pod's restartPolicy is not Always, so that it gets no probes.
+    /// The container is not always started again, by its own restartPolicy or the pod's, so it does not get the probe.
     RestartPolicy,
     /// A probe without a handler found no probe of the container's own to tune.
     NoProbeToTune,
@@ -161,7 +165,7 @@ pub enum FindingReason {
 
 impl FindingReason {
     /// Every one, in the order in which they are declared.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Kept,
         Self::Overridden,
         Self::SelectorImpact,
@@ -172,6 +176,8 @@ impl FindingReason {
         Self::PortNotFound,
         Self::GraceTooShort,
         Self::AnnotationsTooLarge,
+        Self::StopSignalNotAllowed,
+        Self::NotSupported,
         Self::ContainerNotFound,
         Self::RestartPolicy,
         Self::NoProbeToTune,

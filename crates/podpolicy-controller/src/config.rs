@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use podpolicy_admission::webhook;
-use podpolicy_engine::{KUBERNETES_NAMESPACES, PolicyKind, Settings};
+use podpolicy_engine::{KUBERNETES_NAMESPACES, PolicyKind, Settings, Support};
 
 use crate::Election;
 
@@ -81,12 +81,13 @@ impl Config {
     }
 
     /// What the engine must know of it.
-    pub(crate) fn settings(&self, unseen_selectors: BTreeSet<String>, unseen_kinds: BTreeSet<PolicyKind>) -> Settings {
+    pub(crate) fn settings(&self, unseen_selectors: BTreeSet<String>, unseen_kinds: BTreeSet<PolicyKind>, support: Support) -> Settings {
         Settings {
             excluded_namespaces: self.excluded_namespaces.clone(),
             protected_keys: self.protected_keys.clone(),
             unseen_selectors,
             unseen_kinds,
+            support,
         }
     }
 }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use kube::ResourceExt;
-use podpolicy_engine::{NamespaceFacts, Owner, PodTemplate, Policy, PolicyId, PolicyKind, Program};
+use podpolicy_engine::{NamespaceFacts, Owner, PodTemplate, Policy, PolicyId, PolicyKind, Program, Support};
 
 use crate::{
     admission::AdmissionState,
@@ -51,6 +51,8 @@ pub(crate) struct World {
     workloads: Workloads,
     carried: Carried,
     facts: HashMap<String, Arc<NamespaceFacts>>,
+    /// The newer fields that the API server keeps.
+    support: Support,
     program: Arc<Program>,
     /// Whether nobody has taken the program since it was made.
     is_program_new: bool,
@@ -112,7 +114,7 @@ pub(crate) enum Write {
 
 impl World {
     pub(crate) fn new(config: Config, sources: &[Source]) -> Self {
-        let program = Program::new([], HashMap::new(), config.settings(BTreeSet::new(), BTreeSet::new()));
+        let program = Program::new([], HashMap::new(), config.settings(BTreeSet::new(), BTreeSet::new(), Support::all()));
         Self {
             config,
             sources: Sources::waiting(sources),
@@ -125,6 +127,7 @@ impl World {
             workloads: Workloads::default(),
             carried: Carried::default(),
             facts: HashMap::new(),
+            support: Support::all(),
             program: Arc::new(program),
             is_program_new: false,
             admission: Arc::new(AdmissionState::Off),
@@ -148,14 +151,23 @@ impl World {
                     self.deleted(&source, &gone);
                 }
                 if self.sources.listed(&source) {
-                    self.sources_changed();
+                    self.program_changed();
                 }
             }
             What::Failing(failure) => {
                 if self.sources.failing(&source, failure) {
-                    self.sources_changed();
+                    self.program_changed();
                 }
             }
+        }
+    }
+
+    /// Takes in which newer fields the API server keeps. Until then it is taken to keep all of them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the API server is not asked yet"))]
+    pub(crate) fn set_support(&mut self, support: Support) {
+        if self.support != support {
+            self.support = support;
+            self.program_changed();
         }
     }
 
@@ -289,8 +301,8 @@ impl World {
         keys.into_iter().filter(in_scope).collect()
     }
 
-    /// What can be seen changed: what the program was told of it may be wrong anywhere.
-    fn sources_changed(&mut self) {
+    /// What the program knows besides policies and facts changed: everything is to be decided again.
+    fn program_changed(&mut self) {
         self.stale.program = true;
         self.stale.pods = Affected::All;
         self.changed_policies.extend(self.policies.keys().cloned());
@@ -333,7 +345,7 @@ impl World {
             return;
         }
         let policies: Vec<_> = self.policies.values().map(|slot| Arc::clone(&slot.policy)).collect();
-        let settings = self.config.settings(self.sources.unseen_selectors(), self.sources.unseen_kinds());
+        let settings = self.config.settings(self.sources.unseen_selectors(), self.sources.unseen_kinds(), self.support.clone());
         self.program = Arc::new(Program::new(policies, self.facts.clone(), settings));
         self.is_program_new = true;
         self.epoch += 1;

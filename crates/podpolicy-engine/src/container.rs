@@ -1,9 +1,9 @@
-//! The settings that Kubernetes allows only at creation: the grace period, probes and hooks. On a live pod they are compared,
-//! never written.
+//! The settings that Kubernetes allows only at creation: the grace period, probes, hooks and stop signals. On a live pod they are
+//! compared, never written.
 
 use std::collections::BTreeSet;
 
-use podpolicy_api::{FindingReason, LifecycleHandler, Precedence, Probe};
+use podpolicy_api::{FindingReason, LifecycleHandler, Precedence, Probe, StopSignal};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -21,7 +21,7 @@ struct Settled<T> {
     source: Source,
 }
 
-/// Decides the grace period, and each probe and hook of each eligible container.
+/// Decides the grace period, and each probe, each hook and the stop signal of each eligible container.
 pub(crate) fn decide(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'_>) {
     let grace_period = decide_grace_period(scene, record, ledger);
     report_missing_containers(scene, ledger);
@@ -32,6 +32,7 @@ pub(crate) fn decide(scene: &Scene<'_>, record: &Record, ledger: &mut Ledger<'_>
         for kind in HookKind::ALL {
             decide_hook(scene, record, container, kind, grace_period, ledger);
         }
+        decide_stop_signal(scene, record, container, ledger);
     }
 }
 
@@ -87,7 +88,9 @@ fn report_missing_containers(scene: &Scene<'_>, ledger: &mut Ledger<'_>) {
             let message = if named(scene, name).next().is_none() {
                 format!("no container of the pod is named {name}; correct the name, or narrow the selector")
             } else {
-                format!("only ordinary init containers are named {name}, which get no probes or hooks; name an application container")
+                format!(
+                    "only ordinary init containers are named {name}, which get no probes, hooks or stop signals; name an application container"
+                )
             };
             ledger.report(index, FindingReason::ContainerNotFound, Field::Container(name.clone()), message);
         }
@@ -114,12 +117,12 @@ fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind:
         return;
     }
     let current = container.probe(kind).cloned().map(defaulted);
+    let ends_for_good = ends_for_good(scene, container, kind);
     let mut claims = Vec::with_capacity(wishes.len());
     for (index, wanted) in wishes {
-        if !scene.pod.template.always_restarts {
-            let message = "pods whose restartPolicy is not Always get no probes, because a failing probe would end them; nothing to do, or narrow the selector";
+        if let Some(message) = &ends_for_good {
             ledger.report(index, FindingReason::RestartPolicy, field.clone(), message);
-        } else if let Some(refusal) = refusal::probe(wanted, container, scene.policies[index]) {
+        } else if let Some(refusal) = refusal::probe(wanted, container, scene.policies[index], &scene.settings.support) {
             ledger.refuse(index, field.clone(), refusal);
         } else {
             claims.push((index, Wanted { said: wanted, defaulted: defaulted(wanted.clone()) }));
@@ -136,6 +139,26 @@ fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind:
     let policies = ledger.contest(&field, &claims, Wanted::is_same, |wanted| Value::Probe(Box::new(wanted.said.clone())));
     let settled = settle_probe(scene, &field, &policies, wanted, own.as_ref(), ledger);
     settle(field, settled, current.as_ref(), |probe| Value::Probe(Box::new(probe)), &policies, ledger);
+}
+
+/// Why the container gets no such probe: it is not always started again, so a failing probe could end it for good. A failing readiness
+/// probe ends nothing, but in pods that run to their end it is left out as well.
+fn ends_for_good(scene: &Scene<'_>, container: &Container, kind: ProbeKind) -> Option<String> {
+    let template = &scene.pod.template;
+    if template.restarts(container, &scene.settings.support) {
+        return None;
+    }
+    if !template.always_restarts {
+        let message = "the pod's restartPolicy is not Always, and a failing probe could end the container for good; nothing to do, or narrow the selector";
+        return Some(message.to_owned());
+    }
+    match kind {
+        ProbeKind::Readiness => None,
+        ProbeKind::Liveness | ProbeKind::Startup => Some(format!(
+            "container {} has a restartPolicy of its own that is not Always, and a failing probe could end it for good; nothing to do, or leave it out of names",
+            container.name
+        )),
+    }
 }
 
 /// Where the container has no probe of its own there is nothing to tune, whether or not another policy supplies one.
@@ -218,15 +241,49 @@ fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: 
     let mut claims = Vec::with_capacity(wishes.len());
     for (index, wanted) in wishes {
         let too_long = || refusal::sleep(kind, wanted, grace_period);
-        match refusal::hook(wanted, container, scene.policies[index]).or_else(too_long) {
+        match refusal::hook(wanted, container, scene.policies[index], &scene.settings.support).or_else(too_long) {
             Some(refusal) => ledger.refuse(index, field.clone(), refusal),
             None => claims.push((index, defaulted_hook(wanted.clone()))),
         }
     }
-    let Some((winner, wanted)) = claims.first() else { return };
-    let policies = ledger.contest(&field, &claims, |a, b| a == b, |hook| Value::Hook(Box::new(hook.clone())));
     let own = own::<LifecycleHandler>(record, &field, current.clone()).map(defaulted_hook);
-    let keeps = own.as_ref().filter(|own| *own == wanted || scene.policies[*winner].precedence() == Precedence::Workload);
+    settle_whole(scene, field, &claims, own.as_ref(), current.as_ref(), |hook| Value::Hook(Box::new(hook)), ledger);
+}
+
+fn decide_stop_signal(scene: &Scene<'_>, record: &Record, container: &Container, ledger: &mut Ledger<'_>) {
+    let wishes = wishes(scene, |policy| policy.stop_signal(&container.name));
+    if wishes.is_empty() {
+        return;
+    }
+    let field = Field::StopSignal { container: container.name.clone() };
+    if scene.is_settled(&field) {
+        return;
+    }
+    let mut claims = Vec::with_capacity(wishes.len());
+    for (index, wanted) in wishes {
+        match refusal::stop_signal(wanted, scene.pod.template.os, &scene.settings.support) {
+            Some(refusal) => ledger.refuse(index, field.clone(), refusal),
+            None => claims.push((index, wanted.clone())),
+        }
+    }
+    let current = container.stop_signal.clone();
+    let own = own::<StopSignal>(record, &field, current.clone());
+    settle_whole(scene, field, &claims, own.as_ref(), current.as_ref(), Value::Signal, ledger);
+}
+
+/// Settles what is given as a whole or not at all: a hook or a stop signal.
+fn settle_whole<T: Clone + PartialEq>(
+    scene: &Scene<'_>,
+    field: Field,
+    claims: &[(usize, T)],
+    own: Option<&T>,
+    current: Option<&T>,
+    to_value: impl Fn(T) -> Value,
+    ledger: &mut Ledger<'_>,
+) {
+    let Some((winner, wanted)) = claims.first() else { return };
+    let policies = ledger.contest(&field, claims, |a, b| a == b, |value| to_value(value.clone()));
+    let keeps = own.filter(|own| *own == wanted || scene.policies[*winner].precedence() == Precedence::Workload);
     let settled = match keeps {
         Some(own) => {
             if own != wanted {
@@ -236,7 +293,7 @@ fn decide_hook(scene: &Scene<'_>, record: &Record, container: &Container, kind: 
         }
         None => Settled { value: wanted.clone(), source: by(scene, *winner) },
     };
-    settle(field, settled, current.as_ref(), |hook| Value::Hook(Box::new(hook)), &policies, ledger);
+    settle(field, settled, current, to_value, &policies, ledger);
 }
 
 /// The value that the workload declares: what the record says a policy replaced, or what is there.

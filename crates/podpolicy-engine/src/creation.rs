@@ -25,7 +25,7 @@ pub struct Creation {
     pub verdicts: Vec<Verdict>,
     /// The labels and annotations to write, the record included where there is one.
     pub metadata: MetadataPlan,
-    /// The probes, hooks and the grace period to write, by field, as the API server stores them.
+    /// The probes, hooks, stop signals and the grace period to write, by field, as the API server stores them.
     pub settings: Vec<Setting>,
     /// What the pod's annotations have no room for.
     pub omitted: Omitted,
@@ -76,6 +76,12 @@ impl Creation {
                 (Field::Hook { container, kind }, Value::Hook(hook)) => {
                     if let Some(container) = template.container_mut(container) {
                         *container.hook_mut(*kind) = Some(hook.clone());
+                        container.has_lifecycle = true;
+                    }
+                }
+                (Field::StopSignal { container }, Value::Signal(signal)) => {
+                    if let Some(container) = template.container_mut(container) {
+                        container.stop_signal = Some(signal.clone());
                         container.has_lifecycle = true;
                     }
                 }
@@ -171,6 +177,7 @@ fn declared(pod: &Pod, field: &Field) -> Option<Json> {
         Field::GracePeriod => Some(pod.template.grace_period).filter(|&seconds| seconds != DEFAULT_GRACE_PERIOD).map(Json::from),
         Field::Probe { container: name, kind } => container(name)?.probe(*kind).and_then(|probe| serde_json::to_value(probe).ok()),
         Field::Hook { container: name, kind } => container(name)?.hook(*kind).and_then(|hook| serde_json::to_value(hook).ok()),
+        Field::StopSignal { container: name } => container(name)?.stop_signal.as_ref().map(|signal| signal.name().into()),
         Field::Label(_) | Field::Annotation(_) | Field::Container(_) => None,
     }
 }

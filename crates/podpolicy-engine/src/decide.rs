@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use podpolicy_api::FindingReason;
 
 use crate::{
-    Conflict, Field, FieldOutcome, Finding, Life, NamespaceFacts, Outcome, Pod, PodState, Policy, Program, Record, Settings, Value,
-    Verdict, audit, container,
+    Conflict, Field, FieldOutcome, Finding, HookKind, Life, NamespaceFacts, Outcome, Pod, PodState, Policy, Program, Record, Settings,
+    Value, Verdict, audit, container,
     metadata::{self, Metadata, Own},
     refusal::Refusal,
 };
@@ -48,12 +48,23 @@ impl Scene<'_> {
     pub(crate) fn is_settled(&self, field: &Field) -> bool {
         self.settled().is_some_and(|record| match field {
             // A grace period was judged by the hooks that the workload declares, some of which are gone by now.
-            Field::GracePeriod => record.created.keys().any(|path| *path == field.to_string() || path.contains("].lifecycle.")),
-            Field::Label(_) | Field::Annotation(_) | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => {
-                !record.created.is_empty() && record.created.contains_key(&field.to_string())
+            Field::GracePeriod => {
+                let is_hook = |path: &String| HookKind::ALL.iter().any(|kind| is_path_of_hook(path, *kind));
+                record.created.keys().any(|path| *path == field.to_string() || is_hook(path))
             }
+            Field::Label(_)
+            | Field::Annotation(_)
+            | Field::Container(_)
+            | Field::Probe { .. }
+            | Field::Hook { .. }
+            | Field::StopSignal { .. } => !record.created.is_empty() && record.created.contains_key(&field.to_string()),
         })
     }
+}
+
+/// Whether the path in a record is that of such a hook of some container.
+fn is_path_of_hook(path: &str, kind: HookKind) -> bool {
+    path.strip_suffix(kind.field_name()).is_some_and(|rest| rest.ends_with("].lifecycle."))
 }
 
 /// What the policies do to the pod.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{PolicyKind, Reader};
+use crate::{PolicyKind, Reader, Support};
 
 /// The namespaces of Kubernetes itself.
 pub const KUBERNETES_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -20,7 +20,7 @@ pub struct NamespaceFacts {
     pub carried: BTreeSet<(String, String)>,
 }
 
-/// How the operator is configured, and what it may see.
+/// How the operator is configured, what it may see, and what the API server does with fields.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
     /// Namespaces in which no ClusterPodPolicy acts.
@@ -32,4 +32,6 @@ pub struct Settings {
     pub unseen_selectors: BTreeSet<String>,
     /// Kinds of policies that may exist and are not seen: none of them decides, and what they wrote stays as it is.
     pub unseen_kinds: BTreeSet<PolicyKind>,
+    /// The newer fields that the API server keeps. All of them unless it is known to drop some.
+    pub support: Support,
 }

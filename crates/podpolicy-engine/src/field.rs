@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use podpolicy_api::{LifecycleHandler, Probe};
+use podpolicy_api::{LifecycleHandler, Probe, StopSignal};
 use serde::Serialize;
 
 use crate::probe::{defaulted_hook, stored};
@@ -32,7 +32,15 @@ pub enum Field {
         /// Which hook.
         kind: HookKind,
     },
+    /// The signal that asks a container to stop.
+    StopSignal {
+        /// The container's name.
+        container: String,
+    },
 }
+
+/// The name of the field in a container's lifecycle that says its stop signal.
+pub const STOP_SIGNAL: &str = "stopSignal";
 
 /// The three probes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -90,6 +98,7 @@ impl fmt::Display for Field {
             Self::Container(name) => write!(f, "containers[{name}]"),
             Self::Probe { container, kind } => write!(f, "containers[{container}].{}", kind.field_name()),
             Self::Hook { container, kind } => write!(f, "containers[{container}].lifecycle.{}", kind.field_name()),
+            Self::StopSignal { container } => write!(f, "containers[{container}].lifecycle.{STOP_SIGNAL}"),
         }
     }
 }
@@ -102,6 +111,8 @@ pub enum Value {
     Text(String),
     /// A grace period, in seconds.
     Seconds(i64),
+    /// A stop signal.
+    Signal(StopSignal),
     /// A hook.
     Hook(Box<LifecycleHandler>),
     /// A probe.
@@ -114,7 +125,7 @@ impl Value {
         match self {
             Self::Probe(probe) => Self::Probe(Box::new(stored(*probe))),
             Self::Hook(hook) => Self::Hook(Box::new(defaulted_hook(*hook))),
-            Self::Text(_) | Self::Seconds(_) => self,
+            Self::Text(_) | Self::Seconds(_) | Self::Signal(_) => self,
         }
     }
 }
@@ -124,6 +135,7 @@ impl fmt::Display for Value {
         match self {
             Self::Text(text) => write!(f, "{text:?}"),
             Self::Seconds(seconds) => write!(f, "{seconds}"),
+            Self::Signal(signal) => f.write_str(signal.name()),
             Self::Hook(hook) => write_json(f, hook),
             Self::Probe(probe) => write_json(f, probe),
         }

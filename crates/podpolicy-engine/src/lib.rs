@@ -25,18 +25,22 @@ mod refusal;
 mod residue;
 mod running;
 mod selector;
+mod support;
 
 pub use creation::{Creation, Omitted, Setting};
 pub use facts::{KUBERNETES_NAMESPACES, NamespaceFacts, Settings};
-pub use field::{Field, HookKind, ProbeKind, Value};
+pub use field::{Field, HookKind, ProbeKind, STOP_SIGNAL, Value};
 pub use glob::is_glob;
 pub use impact::{NAME_LABEL, Reach, Reader, SelectorUse, selector_use};
 pub use outcome::{Conflict, FieldOutcome, Finding, MetadataPlan, Outcome, PodState, Source, Verdict};
-pub use pod::{Container, ContainerKind, Life, Owner, Pod, PodTemplate};
+pub use pod::{Container, ContainerKind, Life, OperatingSystem, Owner, Pod, PodTemplate};
 pub use policy::{ANNOTATIONS_LIMIT, Exec, Policy, PolicyId, PolicyKind};
 pub use probe::defaulted;
 pub use program::Program;
 pub use record::{CreatedEntry, Entry, Record};
-pub use residue::{Place, Remaining, RemainingAnnotation, RemainingHook, RemainingLabel, RemainingProbe, RemainingSetting};
+pub use residue::{
+    Place, Remaining, RemainingAnnotation, RemainingHook, RemainingLabel, RemainingProbe, RemainingSetting, RemainingSignal,
+};
 pub use running::{Running, Trouble};
 pub use selector::Selector;
+pub use support::{Feature, Support};

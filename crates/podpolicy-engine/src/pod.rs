@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use podpolicy_api::{LifecycleHandler, Probe};
+use podpolicy_api::{LifecycleHandler, Probe, StopSignal};
 use serde::Deserialize;
 
-use crate::{HookKind, ProbeKind, Running};
+use crate::{Feature, HookKind, ProbeKind, Running, Support};
 
 /// Kubernetes' default grace period, in seconds: a pod that says nothing has it.
 pub(crate) const DEFAULT_GRACE_PERIOD: i64 = 30;
@@ -62,12 +62,23 @@ pub enum Life {
 /// The settings of a pod that Kubernetes allows only at creation.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PodTemplate {
-    /// Whether the pod's containers are always started again (restartPolicy Always).
+    /// Whether the pod's containers are always started again (restartPolicy Always), unless they say something else themselves.
     pub always_restarts: bool,
+    /// The operating system that the pod says it needs.
+    pub os: Option<OperatingSystem>,
     /// Seconds that the pod gets to stop.
     pub grace_period: i64,
     /// Init containers first, then application containers, in the pod's order; no ephemeral ones.
     pub containers: Vec<Container>,
+}
+
+/// The operating systems that a pod can ask for (`spec.os.name`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum OperatingSystem {
+    /// Linux.
+    Linux,
+    /// Windows.
+    Windows,
 }
 
 /// A container as decisions see it. What most containers lack is boxed: it takes little room where it is absent.
@@ -77,6 +88,8 @@ pub struct Container {
     pub name: String,
     /// What kind of container it is.
     pub kind: ContainerKind,
+    /// Whether a restartPolicy of its own has it always started again; none where it has no restartPolicy of its own.
+    pub restarts: Option<bool>,
     /// The names of its ports.
     pub port_names: Vec<String>,
     /// Its liveness probe.
@@ -91,6 +104,8 @@ pub struct Container {
     pub post_start: Option<Box<LifecycleHandler>>,
     /// Its preStop hook.
     pub pre_stop: Option<Box<LifecycleHandler>>,
+    /// The signal that asks it to stop.
+    pub stop_signal: Option<StopSignal>,
 }
 
 /// The kinds of containers.
@@ -105,6 +120,18 @@ pub enum ContainerKind {
 }
 
 impl PodTemplate {
+    /// Whether the container is always started again. Native sidecars always are; application containers by their own restartPolicy, where
+    /// the API server keeps it, and by the pod's otherwise.
+    pub(crate) fn restarts(&self, container: &Container, support: &Support) -> bool {
+        match container.kind {
+            ContainerKind::Sidecar => true,
+            ContainerKind::Application if support.has(Feature::ContainerRestartPolicy) => {
+                container.restarts.unwrap_or(self.always_restarts)
+            }
+            ContainerKind::Application | ContainerKind::Init => self.always_restarts,
+        }
+    }
+
     pub(crate) fn container_mut(&mut self, name: &str) -> Option<&mut Container> {
         self.containers.iter_mut().find(|container| container.name == name)
     }
@@ -157,12 +184,12 @@ mod wire {
     use std::{collections::BTreeMap, sync::Arc};
 
     use jiff::Timestamp;
-    use podpolicy_api::{LifecycleHandler, Probe};
+    use podpolicy_api::{LifecycleHandler, Probe, StopSignal};
     use serde::Deserialize;
 
     use crate::{Running, running};
 
-    use super::{ContainerKind, DEFAULT_GRACE_PERIOD, Life, Owner, PodTemplate};
+    use super::{ContainerKind, DEFAULT_GRACE_PERIOD, Life, OperatingSystem, Owner, PodTemplate};
 
     const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
@@ -208,6 +235,7 @@ mod wire {
     struct Spec {
         node_name: Option<String>,
         restart_policy: Option<RestartPolicy>,
+        os: Option<Os>,
         termination_grace_period_seconds: Option<i64>,
         init_containers: Option<Vec<Container>>,
         containers: Option<Vec<Container>>,
@@ -234,6 +262,12 @@ mod wire {
     }
 
     #[derive(Deserialize)]
+    struct Os {
+        #[serde(default)]
+        name: String,
+    }
+
+    #[derive(Deserialize)]
     struct Port {
         name: Option<String>,
     }
@@ -243,6 +277,7 @@ mod wire {
     struct Lifecycle {
         post_start: Option<Box<LifecycleHandler>>,
         pre_stop: Option<Box<LifecycleHandler>>,
+        stop_signal: Option<StopSignal>,
     }
 
     impl From<Pod> for super::Pod {
@@ -297,6 +332,11 @@ mod wire {
             let application = spec.containers.unwrap_or_default().into_iter();
             Self {
                 always_restarts: matches!(spec.restart_policy, None | Some(RestartPolicy::Always)),
+                os: spec.os.and_then(|os| match os.name.as_str() {
+                    "linux" => Some(OperatingSystem::Linux),
+                    "windows" => Some(OperatingSystem::Windows),
+                    _ => None,
+                }),
                 grace_period: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_PERIOD),
                 containers: init.chain(application.map(|container| container.into_container(ContainerKind::Application))).collect(),
             }
@@ -310,6 +350,7 @@ mod wire {
             super::Container {
                 name: self.name,
                 kind,
+                restarts: self.restart_policy.map(|policy| matches!(policy, RestartPolicy::Always)),
                 port_names: self.ports.unwrap_or_default().into_iter().filter_map(|port| port.name).collect(),
                 liveness: self.liveness_probe,
                 readiness: self.readiness_probe,
@@ -317,6 +358,7 @@ mod wire {
                 has_lifecycle,
                 post_start: lifecycle.post_start,
                 pre_stop: lifecycle.pre_stop,
+                stop_signal: lifecycle.stop_signal,
             }
         }
     }

@@ -8,8 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 use podpolicy_api::{
-    APPLIED_ANNOTATION, ClusterPodPolicy, ContainerRule, Enforcement, LabelSelector, LifecycleHandler, Operator, PodPolicy, PolicyRules,
-    Precedence, Probe,
+    APPLIED_ANNOTATION, ClusterPodPolicy, ContainerRule, Enforcement, HttpGetAction, HttpProtocol, LabelSelector, LifecycleHandler,
+    Operator, PodPolicy, PolicyRules, Precedence, Probe, Scheme, StopSignal,
 };
 
 use crate::{Field, Finding, HookKind, Pod, ProbeKind, Selector, glob, pod::DEFAULT_GRACE_PERIOD, refusal};
@@ -289,6 +289,7 @@ impl Policy {
             Field::Container(_) => false,
             Field::Probe { container, kind } => self.probe(container, *kind).is_some(),
             Field::Hook { container, kind } => self.hook(container, *kind).is_some(),
+            Field::StopSignal { container } => self.stop_signal(container).is_some(),
         }
     }
 
@@ -305,6 +306,11 @@ impl Policy {
     /// The hook that the first rule with one gives to a container of this name.
     pub(crate) fn hook(&self, container: &str, kind: HookKind) -> Option<&LifecycleHandler> {
         self.first(container, |rule| rule_hook(rule, kind))
+    }
+
+    /// The stop signal that the first rule with one gives to a container of this name.
+    pub(crate) fn stop_signal(&self, container: &str) -> Option<&StopSignal> {
+        self.first(container, rule_stop_signal)
     }
 
     fn first<'a, T>(&'a self, container: &str, get: impl Fn(&'a ContainerRule) -> Option<&'a T>) -> Option<&'a T> {
@@ -342,6 +348,11 @@ pub(crate) fn rule_hook(rule: &ContainerRule, kind: HookKind) -> Option<&Lifecyc
     }
 }
 
+/// The stop signal that a rule gives.
+pub(crate) fn rule_stop_signal(rule: &ContainerRule) -> Option<&StopSignal> {
+    rule.lifecycle.as_ref()?.stop_signal.as_ref()
+}
+
 /// What the CRD's rules refuse as well; they may be older than this program.
 fn selector_problems<'a>(name: &'a str, selector: &'a LabelSelector) -> impl Iterator<Item = String> + 'a {
     selector.match_expressions.iter().enumerate().filter_map(move |(index, requirement)| {
@@ -370,15 +381,25 @@ fn rule_problems(rules: &PolicyRules) -> Vec<String> {
                     "spec.containers[{index}].{name}: a probe has at most one handler: keep one of httpGet, tcpSocket, grpc and exec"
                 ));
             }
+            if probe.as_ref().and_then(|probe| probe.http_get.as_ref()).is_some_and(is_http2_over_tls) {
+                problems.push(format!("spec.containers[{index}].{name}.httpGet.protocol: HTTP2 needs scheme HTTP"));
+            }
         }
         let hooks = rule.lifecycle.iter().flat_map(|lifecycle| [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)]);
         for (name, hook) in hooks {
             if hook.as_ref().is_some_and(|hook| hook_handlers(hook) != 1) {
                 problems.push(format!("spec.containers[{index}].lifecycle.{name}: a hook has exactly one of exec, httpGet and sleep"));
             }
+            if hook.as_ref().and_then(|hook| hook.http_get.as_ref()).is_some_and(is_http2_over_tls) {
+                problems.push(format!("spec.containers[{index}].lifecycle.{name}.httpGet.protocol: HTTP2 needs scheme HTTP"));
+            }
         }
     }
     problems
+}
+
+fn is_http2_over_tls(http: &HttpGetAction) -> bool {
+    http.protocol == Some(HttpProtocol::Http2) && http.scheme == Some(Scheme::Https)
 }
 
 fn handlers(probe: &Probe) -> usize {

@@ -1,9 +1,10 @@
 //! Kubernetes' defaults for probes and hooks, so that what a policy says and what the API server stored compare equal, and
 //! the tuning of a container's own probe.
 
-use podpolicy_api::{HttpGetAction, LifecycleHandler, Precedence, Probe, Scheme};
+use podpolicy_api::{GrpcMode, HttpGetAction, HttpProtocol, LifecycleHandler, Precedence, Probe, Scheme};
 
-/// The probe as the API server stores it: defaults filled in.
+/// The probe as the API server stores it: defaults filled in. Protocol and mode are left out where they are the default: only some
+/// servers fill them in ([`spelled_out`]).
 pub fn defaulted(mut probe: Probe) -> Probe {
     probe.initial_delay_seconds = probe.initial_delay_seconds.or(Some(0));
     // To the API server zero is not a number here, but the lack of one.
@@ -20,6 +21,7 @@ pub fn defaulted(mut probe: Probe) -> Probe {
     }
     if let Some(grpc) = &mut probe.grpc {
         grpc.service.get_or_insert_default();
+        grpc.mode = grpc.mode.filter(|mode| *mode != GrpcMode::Plaintext);
     }
     probe
 }
@@ -31,7 +33,32 @@ pub(crate) fn stored(probe: Probe) -> Probe {
     probe
 }
 
-/// The hook as the API server stores it: defaults filled in.
+/// The other form in which a server may show what `stored` gives: with the default protocol or mode spelled out. None for probes that
+/// have neither.
+pub(crate) fn spelled_out(mut probe: Probe) -> Option<Probe> {
+    let http = probe.http_get.as_mut().is_some_and(spell_out_protocol);
+    let grpc = probe.grpc.as_mut().is_some_and(|grpc| {
+        let is_left_out = grpc.mode.is_none();
+        grpc.mode.get_or_insert(GrpcMode::Plaintext);
+        is_left_out
+    });
+    (http || grpc).then_some(probe)
+}
+
+/// The other form of a hook, likewise.
+pub(crate) fn spelled_out_hook(mut hook: LifecycleHandler) -> Option<LifecycleHandler> {
+    let http = hook.http_get.as_mut().is_some_and(spell_out_protocol);
+    http.then_some(hook)
+}
+
+/// Returns whether the protocol was left out.
+fn spell_out_protocol(http: &mut HttpGetAction) -> bool {
+    let is_left_out = http.protocol.is_none();
+    http.protocol.get_or_insert(HttpProtocol::Http1);
+    is_left_out
+}
+
+/// The hook as the API server stores it: defaults filled in, and the protocol left out where it is the default.
 pub(crate) fn defaulted_hook(mut hook: LifecycleHandler) -> LifecycleHandler {
     if let Some(http) = &mut hook.http_get {
         default_http(http);
@@ -46,6 +73,7 @@ fn default_http(http: &mut HttpGetAction) {
     }
     http.scheme.get_or_insert(Scheme::Http);
     http.host = http.host.take().filter(|host| !host.is_empty());
+    http.protocol = http.protocol.filter(|protocol| *protocol != HttpProtocol::Http1);
 }
 
 /// What tuning makes of a container's own probe.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    Creation, Finding, NamespaceFacts, Outcome, Place, Pod, Policy, PolicyId, PolicyKind, Remaining, Selector, Settings, creation, decide,
-    index::SelectorIndex, residue,
+    Creation, Finding, NamespaceFacts, Outcome, Place, Pod, Policy, PolicyId, PolicyKind, Remaining, Selector, Settings, Support, creation,
+    decide, index::SelectorIndex, residue,
 };
 
 /// The policies of a cluster and the facts beside them, ready to decide.
@@ -95,6 +95,11 @@ impl Program {
     /// The namespaces in which no ClusterPodPolicy acts.
     pub fn excluded_namespaces(&self) -> &BTreeSet<String> {
         &self.settings.excluded_namespaces
+    }
+
+    /// What the API server does with newer fields.
+    pub fn support(&self) -> &Support {
+        &self.settings.support
     }
 
     /// The namespaces of which something is known that matters: PodPolicies, labels, or who reads labels there.

@@ -77,7 +77,7 @@ impl Record {
         match field {
             Field::Label(key) => self.labels.get(key),
             Field::Annotation(key) => self.annotations.get(key),
-            Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => None,
+            Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } | Field::StopSignal { .. } => None,
         }
     }
 

@@ -1,9 +1,13 @@
-//! What is never applied, and why: keys that belong to others, hosts, commands, ports that are not there, and labels that a
-//! selector reads. Each refusal is data for a finding; none fails the rest of a policy.
+//! What is never applied, and why: keys that belong to others, hosts, commands, ports that are not there, fields that the API server does
+//! not take or drops, and labels that a selector reads. Each refusal is data for a finding; none fails the rest of a policy.
 
-use podpolicy_api::{APPLIED_ANNOTATION, FindingReason, GROUP, LifecycleHandler, Port, Precedence, Probe};
+use podpolicy_api::{
+    APPLIED_ANNOTATION, FindingReason, GROUP, GrpcMode, HttpGetAction, HttpProtocol, LifecycleHandler, Port, Precedence, Probe, StopSignal,
+};
 
-use crate::{Container, Exec, Field, Finding, HookKind, NamespaceFacts, Policy, PolicyKind, Reader, Settings};
+use crate::{
+    Container, Exec, Feature, Field, Finding, HookKind, NamespaceFacts, OperatingSystem, Policy, PolicyKind, Reader, Settings, Support,
+};
 
 /// Keys that controllers put on the pods they make.
 const GENERATED_KEYS: [&str; 6] =
@@ -160,15 +164,18 @@ fn select(readers: &[&Reader]) -> String {
     }
 }
 
-/// Refuses a probe that could reach beyond its container, or that the container cannot answer.
-pub(crate) fn probe(probe: &Probe, container: &Container, policy: &Policy) -> Option<Refusal> {
-    probe_in_any(probe, policy).or_else(|| port(probe_port(probe)?, container))
+/// Refuses a probe that could reach beyond its container, that the container cannot answer, or that the API server would not keep.
+pub(crate) fn probe(probe: &Probe, container: &Container, policy: &Policy, support: &Support) -> Option<Refusal> {
+    probe_in_any(probe, policy, support).or_else(|| port(probe_port(probe)?, container))
 }
 
 /// Refuses a probe that no container may have.
-pub(crate) fn probe_in_any(probe: &Probe, policy: &Policy) -> Option<Refusal> {
+pub(crate) fn probe_in_any(probe: &Probe, policy: &Policy, support: &Support) -> Option<Refusal> {
     let http_or_tcp = probe.http_get.as_ref().map(|http| http.host.as_deref()).or(probe.tcp_socket.as_ref().map(|tcp| tcp.host.as_deref()));
-    http_or_tcp.and_then(host).or_else(|| probe.exec.as_ref().and_then(|_| exec(policy)))
+    let protocol = || probe.http_get.as_ref().and_then(|http| protocol(http, support));
+    let tls =
+        || probe.grpc.as_ref().filter(|grpc| grpc.mode == Some(GrpcMode::Tls)).and_then(|_| not_supported(Feature::GrpcMode, support));
+    http_or_tcp.and_then(host).or_else(|| probe.exec.as_ref().and_then(|_| exec(policy))).or_else(protocol).or_else(tls)
 }
 
 /// The port of its container that a probe asks; none for gRPC, which knows numbers only.
@@ -176,20 +183,44 @@ pub(crate) fn probe_port(probe: &Probe) -> Option<&Port> {
     probe.http_get.as_ref().map(|http| &http.port).or(probe.tcp_socket.as_ref().map(|tcp| &tcp.port))
 }
 
-/// Refuses a hook that could reach beyond its container, or that the container cannot answer.
-pub(crate) fn hook(hook: &LifecycleHandler, container: &Container, policy: &Policy) -> Option<Refusal> {
-    hook_in_any(hook, policy).or_else(|| port(hook_port(hook)?, container))
+/// Refuses a hook that could reach beyond its container, that the container cannot answer, or that the API server would not keep.
+pub(crate) fn hook(hook: &LifecycleHandler, container: &Container, policy: &Policy, support: &Support) -> Option<Refusal> {
+    hook_in_any(hook, policy, support).or_else(|| port(hook_port(hook)?, container))
 }
 
 /// Refuses a hook that no container may have.
-pub(crate) fn hook_in_any(hook: &LifecycleHandler, policy: &Policy) -> Option<Refusal> {
+pub(crate) fn hook_in_any(hook: &LifecycleHandler, policy: &Policy, support: &Support) -> Option<Refusal> {
     let http = hook.http_get.as_ref();
-    http.and_then(|http| host(http.host.as_deref())).or_else(|| hook.exec.as_ref().and_then(|_| exec(policy)))
+    let protocol = || http.and_then(|http| protocol(http, support));
+    let sleep = || hook.sleep.and_then(|_| not_supported(Feature::SleepHook, support));
+    let refused = http.and_then(|http| host(http.host.as_deref())).or_else(|| hook.exec.as_ref().and_then(|_| exec(policy)));
+    refused.or_else(protocol).or_else(sleep)
 }
 
 /// The port of its container that a hook asks.
 pub(crate) fn hook_port(hook: &LifecycleHandler) -> Option<&Port> {
     hook.http_get.as_ref().map(|http| &http.port)
+}
+
+/// Refuses a stop signal that the API server does not take in a pod of this operating system, or drops.
+pub(crate) fn stop_signal(signal: &StopSignal, os: Option<OperatingSystem>, support: &Support) -> Option<Refusal> {
+    let refuse = |message: String| Some(Refusal::new(FindingReason::StopSignalNotAllowed, message));
+    stop_signal_in_any(support).or_else(|| match os {
+        None => {
+            let message = "Kubernetes takes a stop signal only in pods with spec.os.name; set os.name in the workload's pod template, or remove the signal from the policy";
+            refuse(message.to_owned())
+        }
+        Some(OperatingSystem::Windows) if !StopSignal::ON_WINDOWS.contains(&signal.name()) => refuse(format!(
+            "Windows pods take no stop signal but {}; use one of these, or narrow the selector",
+            StopSignal::ON_WINDOWS.join(" and ")
+        )),
+        Some(OperatingSystem::Linux | OperatingSystem::Windows) => None,
+    })
+}
+
+/// Refuses stop signals that no container may have.
+pub(crate) fn stop_signal_in_any(support: &Support) -> Option<Refusal> {
+    not_supported(Feature::StopSignal, support)
 }
 
 /// Refuses a hook that sleeps through the whole grace period.
@@ -232,6 +263,16 @@ pub(crate) fn too_large(limit: usize) -> Refusal {
             "with it and its record the pod's annotations would be larger than {limit} bytes; shorten the policy's or the pod's annotations"
         ),
     )
+}
+
+/// Refuses what the API server would drop: nothing must be said to be in force that is not.
+fn not_supported(feature: Feature, support: &Support) -> Option<Refusal> {
+    support.lack(feature).map(|message| Refusal::new(FindingReason::NotSupported, message))
+}
+
+/// HTTP1 is what servers do that know no other protocol.
+fn protocol(http: &HttpGetAction, support: &Support) -> Option<Refusal> {
+    http.protocol.filter(|protocol| *protocol == HttpProtocol::Http2).and_then(|_| not_supported(Feature::HttpProtocol, support))
 }
 
 fn host(host: Option<&str>) -> Option<Refusal> {

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use podpolicy_api::{ContainerRule, LifecycleHandler, PolicyRules, Port, Precedence, Probe};
+use podpolicy_api::{ContainerRule, LifecycleHandler, PolicyRules, Port, Precedence, Probe, StopSignal};
 
 use crate::{
-    Field, Finding, HookKind, NamespaceFacts, Policy, ProbeKind, Program, Selector,
+    Field, Finding, HookKind, NamespaceFacts, Policy, ProbeKind, Program, Selector, Support,
     metadata::LARGEST_ANNOTATION_AT_CREATION,
-    policy::{rule_hook, rule_probe},
-    probe::{defaulted_hook, stored},
+    policy::{rule_hook, rule_probe, rule_stop_signal},
+    probe::{defaulted_hook, spelled_out, spelled_out_hook, stored},
     refusal::{self, Impact, LabelClaim},
 };
 
@@ -40,6 +40,8 @@ pub struct Remaining<'a> {
     pub probes: Vec<RemainingProbe<'a>>,
     /// Hooks, likewise.
     pub hooks: Vec<RemainingHook<'a>>,
+    /// Stop signals, likewise.
+    pub stop_signals: Vec<RemainingSignal<'a>>,
 }
 
 /// A label that a policy sets if the pod lacks it, or has the value already, or another.
@@ -66,7 +68,7 @@ pub struct RemainingAnnotation<'a> {
     pub is_large: bool,
 }
 
-/// A probe or a hook that a policy gives.
+/// A probe, hook or stop signal that a policy gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemainingSetting<'a, Kind, Setting> {
     /// Which of them.
@@ -75,6 +77,8 @@ pub struct RemainingSetting<'a, Kind, Setting> {
     pub names: &'a [String],
     /// As the API server stores it; for a probe without a handler, the numbers to tune.
     pub value: Setting,
+    /// Another form of the same value, in which a pod may have it.
+    pub other_form: Option<Setting>,
     /// The name of the port that the container must have.
     pub port: Option<&'a str>,
     /// Whether it is refused for every container. It still hides the policy's later rules.
@@ -87,6 +91,9 @@ pub type RemainingProbe<'a> = RemainingSetting<'a, ProbeKind, Probe>;
 /// A hook that a policy gives.
 pub type RemainingHook<'a> = RemainingSetting<'a, HookKind, LifecycleHandler>;
 
+/// A stop signal that a policy gives.
+pub type RemainingSignal<'a> = RemainingSetting<'a, (), StopSignal>;
+
 impl Remaining<'_> {
     /// Whether the policy replaces what a workload declares.
     pub fn replaces(&self) -> bool {
@@ -95,8 +102,8 @@ impl Remaining<'_> {
 
     /// What the policy gives, to be compared: the same from the same policy is decided in the same way.
     pub fn settings(&self) -> impl PartialEq + '_ {
-        let Self { policy, namespaces: _, labels, annotations, grace_period, probes, hooks } = self;
-        (policy.id(), policy.exempt(), labels, annotations, grace_period, probes, hooks)
+        let Self { policy, namespaces: _, labels, annotations, grace_period, probes, hooks, stop_signals } = self;
+        (policy.id(), policy.exempt(), labels, annotations, grace_period, probes, hooks, stop_signals)
     }
 
     /// Whether no pod can get anything from the policy.
@@ -106,6 +113,7 @@ impl Remaining<'_> {
             && self.grace_period.is_none()
             && self.probes.iter().all(|probe| probe.is_refused)
             && self.hooks.iter().all(|hook| hook.is_refused)
+            && self.stop_signals.iter().all(|signal| signal.is_refused)
     }
 }
 
@@ -154,8 +162,9 @@ fn remaining<'a>(
             .map(|(key, value)| RemainingAnnotation { key, value, is_large: value.len() > LARGEST_ANNOTATION_AT_CREATION })
             .collect(),
         grace_period: rules.termination_grace_period_seconds,
-        probes: policy.container_rules().iter().flat_map(|rule| probes(policy, rule)).collect(),
-        hooks: policy.container_rules().iter().flat_map(|rule| hooks(policy, rule)).collect(),
+        probes: policy.container_rules().iter().flat_map(|rule| probes(policy, rule, &settings.support)).collect(),
+        hooks: policy.container_rules().iter().flat_map(|rule| hooks(policy, rule, &settings.support)).collect(),
+        stop_signals: policy.container_rules().iter().filter_map(|rule| stop_signal(rule, &settings.support)).collect(),
     }
 }
 
@@ -167,44 +176,57 @@ pub(crate) fn refused_everywhere(program: &Program, policy: &Policy) -> Vec<Find
     };
     let mut findings: Vec<_> = labels.keys().filter_map(|name| key(name, Field::Label)).collect();
     findings.extend(annotations.keys().filter_map(|name| key(name, Field::Annotation)));
+    let support = &program.settings().support;
     for rule in policy.container_rules() {
         let container = rule.names.join(",");
         findings.extend(ProbeKind::ALL.into_iter().filter_map(|kind| {
-            let refusal = refusal::probe_in_any(rule_probe(rule, kind)?, policy)?;
+            let refusal = refusal::probe_in_any(rule_probe(rule, kind)?, policy, support)?;
             Some(refusal.finding(Field::Probe { container: container.clone(), kind }))
         }));
         findings.extend(HookKind::ALL.into_iter().filter_map(|kind| {
-            let refusal = refusal::hook_in_any(rule_hook(rule, kind)?, policy)?;
+            let refusal = refusal::hook_in_any(rule_hook(rule, kind)?, policy, support)?;
             Some(refusal.finding(Field::Hook { container: container.clone(), kind }))
         }));
+        let refusal = rule_stop_signal(rule).and_then(|_| refusal::stop_signal_in_any(support));
+        findings.extend(refusal.map(|refusal| refusal.finding(Field::StopSignal { container })));
     }
     findings
 }
 
-fn probes<'a>(policy: &Policy, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingProbe<'a>> {
+fn probes<'a>(policy: &Policy, rule: &'a ContainerRule, support: &Support) -> impl Iterator<Item = RemainingProbe<'a>> {
     ProbeKind::ALL.into_iter().filter_map(|kind| {
         let probe = rule_probe(rule, kind)?;
+        let value = if probe.has_handler() { stored(probe.clone()) } else { probe.clone() };
         Some(RemainingSetting {
             kind,
             names: &rule.names,
-            value: if probe.has_handler() { stored(probe.clone()) } else { probe.clone() },
+            other_form: spelled_out(value.clone()),
+            value,
             port: refusal::probe_port(probe).and_then(name),
-            is_refused: refusal::probe_in_any(probe, policy).is_some(),
+            is_refused: refusal::probe_in_any(probe, policy, support).is_some(),
         })
     })
 }
 
-fn hooks<'a>(policy: &Policy, rule: &'a ContainerRule) -> impl Iterator<Item = RemainingHook<'a>> {
+fn hooks<'a>(policy: &Policy, rule: &'a ContainerRule, support: &Support) -> impl Iterator<Item = RemainingHook<'a>> {
     HookKind::ALL.into_iter().filter_map(|kind| {
         let hook = rule_hook(rule, kind)?;
+        let value = defaulted_hook(hook.clone());
         Some(RemainingSetting {
             kind,
             names: &rule.names,
-            value: defaulted_hook(hook.clone()),
+            other_form: spelled_out_hook(value.clone()),
+            value,
             port: refusal::hook_port(hook).and_then(name),
-            is_refused: refusal::hook_in_any(hook, policy).is_some(),
+            is_refused: refusal::hook_in_any(hook, policy, support).is_some(),
         })
     })
+}
+
+fn stop_signal<'a>(rule: &'a ContainerRule, support: &Support) -> Option<RemainingSignal<'a>> {
+    let signal = rule_stop_signal(rule)?;
+    let is_refused = refusal::stop_signal_in_any(support).is_some();
+    Some(RemainingSetting { kind: (), names: &rule.names, value: signal.clone(), other_form: None, port: None, is_refused })
 }
 
 fn name(port: &Port) -> Option<&str> {

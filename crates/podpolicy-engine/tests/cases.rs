@@ -79,6 +79,22 @@ cases! {
     ordinary_init_containers_get_nothing
     ephemeral_containers_get_nothing
     pod_that_restarts_on_failure_gets_hooks_but_no_probes
+    sidecar_of_a_job_gets_probes
+    container_that_always_restarts_gets_probes_in_a_pod_that_does_not
+    container_that_ends_by_its_own_restart_policy_gets_only_a_readiness_probe
+    restart_policy_of_a_container_that_the_server_drops_does_not_count
+    stop_signal_is_given_where_the_pod_says_its_os
+    stop_signal_is_refused_where_the_pod_says_no_os
+    stop_signal_that_windows_does_not_know_is_refused
+    declared_stop_signal_is_kept
+    precedence_policy_replaces_the_stop_signal
+    stop_signal_is_won_apart_from_hooks
+    stop_signal_given_at_creation_is_compliant
+    newer_fields_are_given
+    default_protocol_and_mode_are_no_difference
+    fields_that_the_server_drops_are_refused_and_the_rest_is_applied
+    fields_that_a_server_was_seen_to_drop_are_refused
+    refused_field_that_the_server_drops_leaves_it_to_the_next_policy
     pod_that_restarts_never_gets_hooks_but_no_probes
     missing_container_is_reported_once_and_refuses_nothing
     policies_that_want_the_same_learn_that_it_is_kept

@@ -15,7 +15,7 @@ use crate::{
 const NAMES: [&str; 3] = ["name", "generateName", "namespace"];
 
 /// The keys of a pod's spec that policies look at; of these, the last two hold containers.
-const SPEC: [&str; 5] = ["nodeName", "restartPolicy", "terminationGracePeriodSeconds", "initContainers", "containers"];
+const SPEC: [&str; 6] = ["nodeName", "restartPolicy", "os", "terminationGracePeriodSeconds", "initContainers", "containers"];
 
 /// The keys of a container that policies look at.
 const CONTAINER: [&str; 7] = ["name", "restartPolicy", "ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];

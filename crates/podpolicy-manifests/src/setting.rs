@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use podpolicy_engine::{Creation, Field, Setting};
+use podpolicy_engine::{Creation, Field, STOP_SIGNAL, Setting};
 use serde_json::Value as Json;
 
 use crate::change::Change;
@@ -43,10 +43,11 @@ pub(crate) fn change(template: &Json, creation: &Creation) -> Result<Change, Amb
                     *change.key("spec").key(list).item(index).key(kind.field_name()) = merged;
                 }
             }
-            Field::Hook { container, kind } => {
+            Field::Hook { container, .. } | Field::StopSignal { container } => {
+                let name = if let Field::Hook { kind, .. } = field { kind.field_name() } else { STOP_SIGNAL };
                 let Some((list, index, container)) = find(spec, container)? else { continue };
-                if let Some(merged) = merge(&container["lifecycle"][kind.field_name()], value) {
-                    *change.key("spec").key(list).item(index).key("lifecycle").key(kind.field_name()) = merged;
+                if let Some(merged) = merge(&container["lifecycle"][name], value) {
+                    *change.key("spec").key(list).item(index).key("lifecycle").key(name) = merged;
                 }
             }
             Field::Label(_) | Field::Annotation(_) | Field::Container(_) => {}
@@ -114,6 +115,8 @@ fn is_default(field: &str, value: &Json) -> bool {
         "periodSeconds" => *value == 10,
         "failureThreshold" => *value == 3,
         "scheme" => *value == "HTTP",
+        "protocol" => *value == "HTTP1",
+        "mode" => *value == "Plaintext",
         "service" | "host" => *value == "",
         _ => false,
     }

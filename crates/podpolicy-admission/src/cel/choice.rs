@@ -5,12 +5,15 @@
 //! recorded, `own` what the pod has itself, `r` a row, `s` which policies select the pod, `t` the texts of policies, `x` any text.
 
 use k8s_openapi::api::admissionregistration::v1::Variable;
-use podpolicy_engine::HookKind;
+use podpolicy_engine::{HookKind, ProbeKind, STOP_SIGNAL};
 
 use super::tables::{AnnotationRow, GracePeriodRow, LabelRow, Setting, SettingRow, Tables, chunked, chunked_within, variable, with};
 
-/// Whether the pod may have probes from policies.
-const ALWAYS_RESTARTS: &str = r#"object.spec.?restartPolicy.orValue("Always") == "Always""#;
+/// The pod's restartPolicy.
+const RESTART_POLICY: &str = r#"object.spec.?restartPolicy.orValue("Always")"#;
+
+/// The operating system that the pod says it needs, one of which Kubernetes knows stop signals; or nothing.
+const OPERATING_SYSTEM: &str = r#"[object.spec.?os.name.orValue("")].map(name, name in ["linux", "windows"] ? name : "")[0]"#;
 
 /// What the policies make of the pod, given the selection.
 pub(super) fn decisions(tables: &Tables) -> Vec<Variable> {
@@ -27,7 +30,8 @@ pub(super) fn decisions(tables: &Tables) -> Vec<Variable> {
     }
     let has_settings = tables.settings().next().is_some();
     if !tables.grace_periods().is_empty() || has_settings {
-        variables.push(variable("containers", containers(tables.conditions())));
+        let has_probes = tables.settings().any(|(setting, _)| matches!(setting, Setting::Probe(_)));
+        variables.push(variable("containers", containers(tables.conditions(), has_probes.then(|| tables.keeps_restart_policies()))));
         variables.push(variable("ownGracePeriod", "object.spec.?terminationGracePeriodSeconds.orValue(30)"));
     }
     if !tables.grace_periods().is_empty() {
@@ -198,23 +202,34 @@ fn grace_period_write(rows: &[GracePeriodRow]) -> [Variable; 3] {
     ]
 }
 
-/// Containers that may have probes and hooks: where they are, and which conditions hold.
-fn containers<'a>(conditions: impl Iterator<Item = &'a str>) -> String {
+/// Containers that may have probes, hooks and stop signals: where they are, which conditions hold, and whether they are always started
+/// again. Nobody asks for the last without `restarts`, which says whether the API server keeps the restartPolicy of application containers.
+fn containers<'a>(conditions: impl Iterator<Item = &'a str>, restarts: Option<bool>) -> String {
     let conditions: Vec<_> = conditions.enumerate().map(|(number, condition)| format!(r#", "is{number}": dyn({condition})"#)).collect();
     let conditions = conditions.concat();
-    let of = |list: &str, condition: &str| {
+    let of = |list: &str, condition: &str, restarts: &str| {
         format!(
-            r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c){conditions}}})"#
+            r#"object.spec.?{list}.orValue([]).transformList(i, c, {condition}, {{"path": dyn("/spec/{list}/" + string(i)), "object": dyn(c){restarts}{conditions}}})"#
         )
     };
-    format!("{} + {}", of("containers", "true"), of("initContainers", r#"c.?restartPolicy.orValue("") == "Always""#))
+    let (of_applications, of_sidecars) = match restarts {
+        Some(true) => {
+            (format!(r#", "restarts": dyn(c.?restartPolicy.orValue({RESTART_POLICY}) == "Always")"#), r#", "restarts": dyn(true)"#)
+        }
+        Some(false) => (format!(r#", "restarts": dyn({RESTART_POLICY} == "Always")"#), r#", "restarts": dyn(true)"#),
+        None => (String::new(), ""),
+    };
+    let is_sidecar = r#"c.?restartPolicy.orValue("") == "Always""#;
+    format!("{} + {}", of("containers", "true", &of_applications), of("initContainers", is_sidecar, of_sidecars))
 }
 
-/// For each container that gets the setting: the container `c` and the row `r`, which has policy, value, and whether it replaces and tunes
-/// as 0 or 1.
+/// For each container that gets the setting: the container `c` and the row `r`, which has policy, value, whether it replaces and tunes as
+/// 0 or 1, and the other form of the value.
 fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[SettingRow]) {
     let name = setting.name();
-    let table = rows.iter().map(|row| format!("[{}, {}, {}, {}]", row.policy, row.value, u8::from(row.replaces), u8::from(row.tunes)));
+    let table = rows
+        .iter()
+        .map(|row| format!("[{}, {}, {}, {}, {}]", row.policy, row.value, u8::from(row.replaces), u8::from(row.tunes), row.other_form));
     chunked(variables, &format!("{name}Rows"), table);
     let links: Vec<_> = rows
         .iter()
@@ -227,6 +242,9 @@ fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[Setti
                 Setting::Hook(HookKind::PreStop) => format!("{sleep} < grace"),
                 _ => format!("{sleep} <= grace"),
             }));
+            conditions.extend(
+                (setting == Setting::StopSignal).then(|| if row.needs_linux { r#"os == "linux""# } else { r#"os != """# }.to_owned()),
+            );
             (conditions.join(" && "), number.to_string())
         })
         .collect();
@@ -238,13 +256,16 @@ fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[Setti
         .map(|(number, chain)| {
             let numbers = with("s", "variables.selected", format!("variables.containers.map(e, {chain})"));
             let numbers = if has_sleep { with("grace", "variables.gracePeriod", numbers) } else { numbers };
+            let numbers = if setting == Setting::StopSignal { with("os", OPERATING_SYSTEM, numbers) } else { numbers };
             variables.push(variable(format!("{name}Numbers{number}"), numbers));
             format!("variables.{name}Numbers{number}[i]")
         })
         .collect();
-    let concerns_pod = match setting {
-        Setting::Probe(_) => format!("!({ALWAYS_RESTARTS}) ? [] : "),
-        Setting::Hook(_) => String::new(),
+    // A failing readiness probe ends no container, but pods that run to their end have none.
+    let concerns_container = match setting {
+        Setting::Probe(ProbeKind::Liveness | ProbeKind::Startup) => "!e.restarts ? [] : ".to_owned(),
+        Setting::Probe(ProbeKind::Readiness) => format!(r#"!e.restarts && {RESTART_POLICY} != "Always" ? [] : "#),
+        Setting::Hook(_) | Setting::StopSignal => String::new(),
     };
     let recorded = format!(
         r#"(variables.recordedSettings != "" && variables.recordedSettings.contains("\"containers[" + e.c.object.name + "]{}\":{{\"by\":\""))"#,
@@ -252,7 +273,10 @@ fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[Setti
     );
     let is_there = is_there(setting);
     let (replaces, tunes) = (rows.iter().any(|row| row.replaces), rows.iter().any(|row| row.tunes));
-    let is_replaced = format!("e.r[2] == 1 && {} != variables.values[e.r[1]]", own_setting(setting));
+    let (own, values) = (own_setting(setting), setting.values());
+    let has_forms = rows.iter().any(|row| row.value != row.other_form);
+    let other_form = if has_forms { format!(" && {own} != {values}[e.r[4]]") } else { String::new() };
+    let is_replaced = format!("e.r[2] == 1 && {own} != {values}[e.r[1]]{other_form}");
     let changes = if tunes {
         format!("!({is_there}) || (e.r[3] == 0 ? {is_replaced} : size({}) > 0)", tuned_numbers(name))
     } else if replaces {
@@ -261,9 +285,9 @@ fn setting_writes(variables: &mut Vec<Variable>, setting: Setting, rows: &[Setti
         format!("!({is_there})")
     };
     let row = with("n", &first_of(&numbers), format!("n < 0 ? [] : variables.{name}Rows[n]"));
-    let row = format!(r#"{{"c": dyn(e), "r": dyn({row})}}"#);
+    let row = format!(r#"{{"c": dyn(e), "r": dyn({concerns_container}{row})}}"#);
     let writes = format!("variables.containers.transformList(i, e, {row}).filter(e, size(e.r) > 0 && !{recorded} && ({changes}))");
-    variables.push(variable(name, format!("{concerns_pod}{writes}")));
+    variables.push(variable(name, writes));
 }
 
 /// The path of the setting in a container, as records write it.
@@ -271,6 +295,7 @@ pub(super) fn path(setting: Setting) -> String {
     match setting {
         Setting::Probe(kind) => format!(".{}", kind.field_name()),
         Setting::Hook(kind) => format!(".lifecycle.{}", kind.field_name()),
+        Setting::StopSignal => format!(".lifecycle.{STOP_SIGNAL}"),
     }
 }
 
@@ -283,7 +308,7 @@ pub(super) fn own_setting(setting: Setting) -> String {
 pub(super) fn is_there(setting: Setting) -> String {
     match setting {
         Setting::Probe(kind) => format!(r#""{}" in e.c.object"#, kind.field_name()),
-        Setting::Hook(kind) => format!(r#""{}" in e.c.object.?lifecycle.orValue({{}})"#, kind.field_name()),
+        Setting::Hook(_) | Setting::StopSignal => format!(r#""{}" in e.c.object.?lifecycle.orValue({{}})"#, setting.name()),
     }
 }
 

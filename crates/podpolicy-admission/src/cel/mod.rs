@@ -15,7 +15,7 @@ use k8s_openapi::{
     api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use podpolicy_engine::{Place, PolicyId, Program, Remaining};
+use podpolicy_engine::{Place, PolicyId, Program, Remaining, Support};
 
 use crate::namespaces::{by_name, in_common, selector};
 use objects::Content;
@@ -102,6 +102,7 @@ pub fn compile(program: &Program) -> Compilation {
             format!("{NAME_PREFIX}namespace-{namespace}"),
             Covers::Namespace(namespace.to_owned()),
             &here,
+            program.support(),
             selector(conditions),
         );
     }
@@ -111,7 +112,7 @@ pub fn compile(program: &Program) -> Compilation {
         if !apart.is_empty() {
             conditions.push(by_name("NotIn", apart));
         }
-        compilation.add(format!("{NAME_PREFIX}others"), Covers::Others, &others, selector(conditions));
+        compilation.add(format!("{NAME_PREFIX}others"), Covers::Others, &others, program.support(), selector(conditions));
     }
     compilation.units.sort_by(|a, b| a.name.cmp(&b.name));
     compilation
@@ -119,16 +120,16 @@ pub fn compile(program: &Program) -> Compilation {
 
 impl Compilation {
     /// Adds a unit with as many of the policies, in their order, as have room.
-    fn add(&mut self, name: String, covers: Covers, policies: &[Remaining<'_>], namespaces: LabelSelector) {
+    fn add(&mut self, name: String, covers: Covers, policies: &[Remaining<'_>], support: &Support, namespaces: LabelSelector) {
         let mut room = policies.len().min(MOST_POLICIES);
-        let mut content = Content::new(&policies[..room]);
+        let mut content = Content::new(&policies[..room], support);
         if content.is_none() {
             // The largest number with room: 0 has, `room` has not.
             let mut too_many = room;
             room = 0;
             while room + 1 < too_many {
                 let half = room.midpoint(too_many);
-                match Content::new(&policies[..half]) {
+                match Content::new(&policies[..half], support) {
                     Some(fitting) => (room, content) = (half, Some(fitting)),
                     None => too_many = half,
                 }

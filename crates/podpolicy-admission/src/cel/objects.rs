@@ -6,7 +6,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use podpolicy_api::GROUP;
-use podpolicy_engine::Remaining;
+use podpolicy_engine::{Remaining, Support};
 use sha2::{Digest, Sha256};
 
 use super::tables::{EXPRESSION_LIMIT, Tables};
@@ -23,8 +23,8 @@ pub(super) struct Content {
 
 impl Content {
     /// Compiles the policies; none if that gets larger than an API server takes.
-    pub(super) fn new(policies: &[Remaining<'_>]) -> Option<Self> {
-        let tables = Tables::new(policies);
+    pub(super) fn new(policies: &[Remaining<'_>], support: &Support) -> Option<Self> {
+        let tables = Tables::new(policies, support);
         if tables.are_too_large() {
             return None;
         }

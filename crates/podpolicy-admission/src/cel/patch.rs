@@ -33,12 +33,13 @@ pub(super) fn patch(tables: &Tables) -> String {
     if !tables.grace_periods().is_empty() {
         patch.push(format!("variables.gracePeriodWrites.map(r, {})", add("\"/spec/terminationGracePeriodSeconds\"", "r[1]")));
     }
-    let hooks = tables.settings().filter(|(setting, _)| matches!(setting, Setting::Hook(_)));
-    let gets_hook: Vec<_> = hooks.map(|(setting, _)| format!("variables.{}.exists(e, e.c.path == c.path)", setting.name())).collect();
-    if !gets_hook.is_empty() {
+    let of_lifecycle = tables.settings().filter(|(setting, _)| matches!(setting, Setting::Hook(_) | Setting::StopSignal));
+    let gets_lifecycle: Vec<_> =
+        of_lifecycle.map(|(setting, _)| format!("variables.{}.exists(e, e.c.path == c.path)", setting.name())).collect();
+    if !gets_lifecycle.is_empty() {
         patch.push(format!(
             "variables.containers.filter(c, !has(c.object.lifecycle) && ({})).map(c, {})",
-            gets_hook.join(" || "),
+            gets_lifecycle.join(" || "),
             add(r#"c.path + "/lifecycle""#, "{}")
         ));
     }
@@ -47,7 +48,7 @@ pub(super) fn patch(tables: &Tables) -> String {
         let value = if rows.iter().any(|row| row.tunes) {
             format!("e.r[3] == 0 ? dyn(variables.values[e.r[1]]) : dyn({})", tuned(setting.name()))
         } else {
-            "variables.values[e.r[1]]".to_owned()
+            format!("{}[e.r[1]]", setting.values())
         };
         format!("variables.{}.map(e, {})", setting.name(), add(&format!(r#"e.c.path + "{target}""#), &value))
     }));

@@ -71,6 +71,7 @@ fn setting_entries(setting: Setting, rows: &[SettingRow]) -> String {
         let json = match setting {
             Setting::Probe(_) => probe_json(&own),
             Setting::Hook(_) => hook_json(&own),
+            Setting::StopSignal => quoted(&own),
         };
         format!(r#"({} ? ",\"was\":" + {json} + "}}" : "}}")"#, is_there(setting))
     } else {
@@ -127,8 +128,9 @@ fn room(tables: &Tables) -> [Variable; 3] {
 /// A probe as JSON text.
 fn probe_json(probe: &str) -> String {
     let grpc = format!(
-        r#"["grpc"].filter(n, n in p).map(n, "\"grpc\":{{\"port\":" + string(p.grpc.port) + (has(p.grpc.service) ? ",\"service\":" + {} : "") + "}}")"#,
-        quoted("p.grpc.service")
+        r#"["grpc"].filter(n, n in p).map(n, "\"grpc\":{{\"port\":" + string(p.grpc.port) + (has(p.grpc.service) ? ",\"service\":" + {} : "") + (has(p.grpc.mode) ? ",\"mode\":" + {} : "") + "}}")"#,
+        quoted("p.grpc.service"),
+        quoted("p.grpc.mode")
     );
     let tcp = format!(
         r#"["tcpSocket"].filter(n, n in p).map(n, "\"tcpSocket\":{{\"port\":" + {} + (has(p.tcpSocket.host) ? ",\"host\":" + {} : "") + "}}")"#,
@@ -164,11 +166,12 @@ fn http_json() -> String {
         quoted(r#"header.?value.orValue("")"#)
     );
     format!(
-        r#"["httpGet"].filter(n, n in p).map(n, [p.httpGet].map(h, "\"httpGet\":{{" + (["\"port\":" + {}] + {} + {} + {} + {headers}).join(",") + "}}")[0])"#,
+        r#"["httpGet"].filter(n, n in p).map(n, [p.httpGet].map(h, "\"httpGet\":{{" + (["\"port\":" + {}] + {} + {} + {} + {} + {headers}).join(",") + "}}")[0])"#,
         port_json("h.port"),
         optional("path"),
         optional("host"),
         optional("scheme"),
+        optional("protocol"),
     )
 }
 

@@ -6,7 +6,10 @@ use std::fmt::Write as _;
 
 use k8s_openapi::api::admissionregistration::v1::Variable;
 use kube::core::Expression;
-use podpolicy_engine::{HookKind, ProbeKind, Remaining, RemainingLabel, Selector, is_glob};
+use podpolicy_api::StopSignal;
+use podpolicy_engine::{
+    Feature, HookKind, ProbeKind, Remaining, RemainingLabel, RemainingSetting, STOP_SIGNAL, Selector, Support, is_glob,
+};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -27,6 +30,7 @@ pub(super) struct Tables {
     annotations: BTreeMap<usize, Vec<AnnotationRow>>,
     grace_periods: Vec<GracePeriodRow>,
     settings: HashMap<Setting, SettingRows>,
+    keeps_restart_policies: bool,
 }
 
 /// What a policy says of a label. All numbers but seconds stand for an entry of a list.
@@ -64,7 +68,10 @@ pub(super) struct SettingRow {
     pub(super) policy: usize,
     /// The condition on the container's name; none if it always holds.
     pub(super) glob: Option<usize>,
+    /// The number of its value; of a stop signal it stands for one of the strings.
     pub(super) value: usize,
+    /// The number of the other form of its value, or of the value itself where there is none.
+    pub(super) other_form: usize,
     /// The condition that the container has the port that is named.
     pub(super) port: Option<usize>,
     pub(super) replaces: bool,
@@ -72,6 +79,8 @@ pub(super) struct SettingRow {
     pub(super) tunes: bool,
     /// How long the hook sleeps.
     pub(super) sleep: Option<i64>,
+    /// Whether a pod has to be one of Linux to get it; for stop signals, which Windows hardly knows.
+    pub(super) needs_linux: bool,
 }
 
 /// The rows of one setting.
@@ -101,23 +110,38 @@ const EVERY_CONTAINER: &str = "true";
 pub(super) enum Setting {
     Probe(ProbeKind),
     Hook(HookKind),
+    StopSignal,
 }
 
 impl SettingRow {
     /// A row that has no value yet, for every container.
-    fn new(policy: usize, replaces: bool, tunes: bool, sleep: Option<i64>) -> Self {
-        Self { policy, glob: None, value: 0, port: None, replaces, tunes, sleep }
+    fn new(policy: usize, replaces: bool) -> Self {
+        Self { policy, glob: None, value: 0, other_form: 0, port: None, replaces, tunes: false, sleep: None, needs_linux: false }
+    }
+}
+
+/// A rule's value, in each form that a pod may have it in.
+struct Forms {
+    value: Json,
+    other: Option<Json>,
+}
+
+impl Forms {
+    /// None where the value is refused.
+    fn of<Kind, Setting: Serialize>(setting: &RemainingSetting<'_, Kind, Setting>) -> Option<Self> {
+        (!setting.is_refused).then(|| Self { value: json(&setting.value), other: setting.other_form.as_ref().map(json) })
     }
 }
 
 impl Setting {
     /// All settings.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Probe(ProbeKind::Liveness),
         Self::Probe(ProbeKind::Readiness),
         Self::Probe(ProbeKind::Startup),
         Self::Hook(HookKind::PostStart),
         Self::Hook(HookKind::PreStop),
+        Self::StopSignal,
     ];
 
     /// The field's name.
@@ -125,6 +149,15 @@ impl Setting {
         match self {
             Self::Probe(kind) => kind.field_name(),
             Self::Hook(kind) => kind.field_name(),
+            Self::StopSignal => STOP_SIGNAL,
+        }
+    }
+
+    /// The variable with the values that rows stand for. Texts are apart: a list in CEL has elements of one type.
+    pub(super) fn values(self) -> &'static str {
+        match self {
+            Self::Probe(_) | Self::Hook(_) => "variables.values",
+            Self::StopSignal => "variables.strings",
         }
     }
 }
@@ -155,9 +188,9 @@ pub(super) fn variable(name: impl Into<String>, expression: impl Into<String>) -
 }
 
 impl Tables {
-    /// The tables of policies in their order.
-    pub(super) fn new(policies: &[Remaining<'_>]) -> Self {
-        let mut tables = Self::default();
+    /// The tables of policies in their order, for an API server with this support.
+    pub(super) fn new(policies: &[Remaining<'_>], support: &Support) -> Self {
+        let mut tables = Self { keeps_restart_policies: support.has(Feature::ContainerRestartPolicy), ..Self::default() };
         for (number, policy) in policies.iter().enumerate() {
             tables.add(number, policy);
         }
@@ -201,20 +234,24 @@ impl Tables {
             }
         }
         for probe in &policy.probes {
-            let value = (!probe.is_refused).then(|| json(&probe.value));
-            let row = SettingRow::new(number, replaces, !probe.value.has_handler(), None);
-            self.add_setting(Setting::Probe(probe.kind), row, probe.names, probe.port, value);
+            let row = SettingRow { tunes: !probe.value.has_handler(), ..SettingRow::new(number, replaces) };
+            self.add_setting(Setting::Probe(probe.kind), row, probe.names, probe.port, Forms::of(probe));
         }
         for hook in &policy.hooks {
-            let value = (!hook.is_refused).then(|| json(&hook.value));
-            let row = SettingRow::new(number, replaces, false, hook.value.sleep.as_ref().map(|sleep| sleep.seconds));
-            self.add_setting(Setting::Hook(hook.kind), row, hook.names, hook.port, value);
+            let sleep = hook.value.sleep.as_ref().map(|sleep| sleep.seconds);
+            let row = SettingRow { sleep, ..SettingRow::new(number, replaces) };
+            self.add_setting(Setting::Hook(hook.kind), row, hook.names, hook.port, Forms::of(hook));
+        }
+        for signal in &policy.stop_signals {
+            let needs_linux = !StopSignal::ON_WINDOWS.contains(&signal.value.name());
+            let row = SettingRow { needs_linux, ..SettingRow::new(number, replaces) };
+            self.add_setting(Setting::StopSignal, row, signal.names, signal.port, Forms::of(signal));
         }
     }
 
     /// Adds a rule for a setting, without a value where it is refused. It concerns the containers that it names and no earlier rule of the
     /// same policy does.
-    fn add_setting(&mut self, setting: Setting, mut row: SettingRow, names: &[String], port: Option<&str>, value: Option<Json>) {
+    fn add_setting(&mut self, setting: Setting, mut row: SettingRow, names: &[String], port: Option<&str>, forms: Option<Forms>) {
         let names = condition(names);
         let earlier = self.settings.entry(setting).or_default().names.entry(row.policy).or_default();
         if earlier.iter().any(|earlier| earlier == EVERY_CONTAINER || *earlier == names) {
@@ -225,9 +262,15 @@ impl Tables {
             conditions.push(names.clone());
         }
         earlier.push(names);
-        let Some(value) = value else { return };
+        let Some(Forms { value, other }) = forms else { return };
         row.glob = (!conditions.is_empty()).then(|| self.conditions.put(&conditions.join(" && ")));
-        row.value = self.values.put(&literal::value(&value));
+        row.value = match value.as_str() {
+            Some(text) => self.strings.put(text),
+            None => self.values.put(&literal::value(&value)),
+        };
+        // Only who replaces compares.
+        let other = other.filter(|_| row.replaces && !row.tunes);
+        row.other_form = other.map_or(row.value, |other| self.values.put(&literal::value(&other)));
         row.port = port.map(|name| {
             let name = self.strings.put(name);
             self.conditions.put(&format!(r#"c.?ports.orValue([]).exists(port, port.?name.orValue("") == variables.strings[{name}])"#))
@@ -245,7 +288,8 @@ impl Tables {
             let has_room = first.sleep.is_none_or(|sleep| row.sleep.is_some_and(|longer| sleep <= longer));
             let matches = first.glob.is_none() || first.glob == row.glob;
             let has_port = first.port.is_none() || first.port == row.port;
-            takes_effect && has_room && matches && has_port && covers(selections, first.policy, row.policy)
+            let has_system = !first.needs_linux || row.needs_linux;
+            takes_effect && has_system && has_room && matches && has_port && covers(selections, first.policy, row.policy)
         };
         if !rows.iter().any(hides) {
             rows.push(row);
@@ -287,6 +331,11 @@ impl Tables {
     pub(super) fn settings(&self) -> impl Iterator<Item = (Setting, &[SettingRow])> {
         let rows = |setting| self.settings.get(&setting).map_or(&[][..], |setting| &setting.rows);
         Setting::ALL.into_iter().map(move |setting| (setting, rows(setting))).filter(|(_, rows)| !rows.is_empty())
+    }
+
+    /// Whether the API server keeps the restartPolicy of application containers.
+    pub(super) fn keeps_restart_policies(&self) -> bool {
+        self.keeps_restart_policies
     }
 
     /// The conditions on a container `c`.

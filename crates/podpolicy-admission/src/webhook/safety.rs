@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use podpolicy_api::{
-    HttpGetAction, LifecycleHandler, Port, Probe,
+    HttpGetAction, HttpProtocol, LifecycleHandler, Port, Probe, Scheme, StopSignal,
     names::{is_label_value, is_port_name, is_qualified_name},
 };
-use podpolicy_engine::{ANNOTATIONS_LIMIT, Creation, Field, HookKind, Pod, ProbeKind, Value};
+use podpolicy_engine::{ANNOTATIONS_LIMIT, Creation, Field, HookKind, OperatingSystem, Pod, ProbeKind, Value};
 
 /// Why the patch cannot be sent; none if it can.
 pub(super) fn danger(pod: &Pod, creation: &Creation) -> Option<String> {
@@ -46,7 +46,7 @@ fn settings(pod: &Pod, creation: &Creation) -> Option<String> {
     let given = |wanted: &Field| creation.settings.iter().find(|setting| setting.field == *wanted).map(|setting| &setting.value);
     let grace_period = match given(&Field::GracePeriod) {
         Some(&Value::Seconds(seconds)) => seconds,
-        Some(Value::Text(_) | Value::Hook(_) | Value::Probe(_)) | None => pod.template.grace_period,
+        Some(Value::Text(_) | Value::Signal(_) | Value::Hook(_) | Value::Probe(_)) | None => pod.template.grace_period,
     };
     if given(&Field::GracePeriod).is_some() && grace_period < 0 {
         return Some(format!("a grace period cannot be {grace_period}"));
@@ -58,6 +58,7 @@ fn settings(pod: &Pod, creation: &Creation) -> Option<String> {
             let problem = match (&setting.field, &setting.value) {
                 (Field::Probe { kind, .. }, Value::Probe(probe)) => probe_problem(*kind, probe),
                 (Field::Hook { .. }, Value::Hook(hook)) => hook_problem(hook),
+                (Field::StopSignal { .. }, Value::Signal(signal)) => signal_problem(signal, pod.template.os),
                 (Field::GracePeriod, Value::Seconds(_)) => None,
                 _ => Some("its value is of another kind".to_owned()),
             };
@@ -126,7 +127,19 @@ fn hook_problem(hook: &LifecycleHandler) -> Option<String> {
     exec.or_else(sleep).or_else(|| hook.http_get.as_ref().and_then(http_problem))
 }
 
+fn signal_problem(signal: &StopSignal, os: Option<OperatingSystem>) -> Option<String> {
+    let known = match os {
+        Some(OperatingSystem::Linux) => StopSignal::ON_LINUX.as_slice(),
+        Some(OperatingSystem::Windows) => StopSignal::ON_WINDOWS.as_slice(),
+        None => return Some("a stop signal needs spec.os.name".to_owned()),
+    };
+    (!known.contains(&signal.name())).then(|| format!("{:?} can be no stop signal there", signal.name()))
+}
+
 fn http_problem(http: &HttpGetAction) -> Option<String> {
+    if http.protocol == Some(HttpProtocol::Http2) && http.scheme == Some(Scheme::Https) {
+        return Some("HTTP2 needs the scheme HTTP".to_owned());
+    }
     let is_token = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     let header = http.http_headers.iter().find(|header| !is_token(&header.name));
     header.map(|header| format!("{:?} can be no header", header.name)).or_else(|| port_problem(&http.port))
@@ -166,6 +179,10 @@ mod tests {
         give(Field::Hook { container: "web".into(), kind }, Value::Hook(Box::new(serde_json::from_value(hook).unwrap())))
     }
 
+    fn stop_signal(name: &str) -> Creation {
+        give(Field::StopSignal { container: "web".into() }, Value::Signal(serde_json::from_value(json!(name)).unwrap()))
+    }
+
     fn give(field: Field, value: Value) -> Creation {
         Creation { settings: vec![Setting { field, value }], ..Creation::default() }
     }
@@ -197,9 +214,14 @@ mod tests {
             probe(ProbeKind::Readiness, json!({ "grpc": { "port": 65535 }, "successThreshold": 3 })),
             hook(HookKind::PreStop, json!({ "sleep": { "seconds": 29 } })),
             hook(HookKind::PostStart, json!({ "sleep": { "seconds": 30 } })),
+            hook(HookKind::PreStop, json!({ "httpGet": { "path": "/", "port": 1, "scheme": "HTTP", "protocol": "HTTP2" } })),
         ];
         for creation in fine {
             assert_eq!(danger(&web(), &creation), None, "{creation:?}");
+        }
+        for (os, signal) in [("linux", "SIGRTMAX-1"), ("windows", "SIGTERM")] {
+            let pod = pod(&json!({ "os": { "name": os }, "containers": [{ "name": "web" }] }));
+            assert_eq!(danger(&pod, &stop_signal(signal)), None, "{signal} on {os}");
         }
         let own = pod(&json!({ "containers": [{ "name": "web", "lifecycle": { "preStop": { "sleep": { "seconds": 30 } } } }] }));
         assert_eq!(danger(&own, &probe(ProbeKind::Readiness, json!({ "grpc": { "port": 1 } }))), None);
@@ -232,11 +254,21 @@ mod tests {
             (probe(ProbeKind::Startup, json!({ "grpc": { "port": 1 }, "failureThreshold": -2 })), "negative"),
             (probe(ProbeKind::Startup, json!({ "grpc": { "port": 1 }, "terminationGracePeriodSeconds": 0 })), "greater than 0"),
             (probe(ProbeKind::Readiness, json!({ "grpc": { "port": 1 }, "terminationGracePeriodSeconds": 5 })), "a readiness probe has no"),
+            (
+                probe(ProbeKind::Liveness, json!({ "httpGet": { "path": "/", "port": 1, "scheme": "HTTPS", "protocol": "HTTP2" } })),
+                "HTTP2 needs the scheme HTTP",
+            ),
+            (stop_signal("SIGQUIT"), "a stop signal needs spec.os.name"),
             (give(Field::GracePeriod, Value::Text("3".to_owned())), "of another kind"),
         ];
         for (creation, wanted) in dangers {
             let found = danger(&web(), &creation).unwrap_or_default();
             assert!(found.contains(wanted), "{found:?} for {wanted:?}, {creation:?}");
+        }
+        for (os, signal) in [("linux", "SIGNONE"), ("windows", "SIGQUIT")] {
+            let pod = pod(&json!({ "os": { "name": os }, "containers": [{ "name": "web" }] }));
+            let found = danger(&pod, &stop_signal(signal)).unwrap_or_default();
+            assert!(found.contains("can be no stop signal there"), "{found:?} for {signal} on {os}");
         }
         let twice = pod(&json!({ "initContainers": [{ "name": "web" }], "containers": [{ "name": "web" }] }));
         assert_eq!(danger(&twice, &label("team", "shop")).unwrap(), "two containers are named web");

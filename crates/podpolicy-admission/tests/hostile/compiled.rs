@@ -33,7 +33,7 @@ pub fn hostile_policy(texts: &[String; 6]) -> Json {
                 "names": ["*", glob],
                 "livenessProbe": { "exec": { "command": [word] } },
                 "readinessProbe": { "httpGet": { "path": path, "port": 80, "httpHeaders": [{ "name": "A", "value": value }] } },
-                "lifecycle": { "preStop": { "exec": { "command": [word] } } },
+                "lifecycle": { "preStop": { "exec": { "command": [word] } }, "stopSignal": word },
             }],
         },
     })
@@ -88,7 +88,7 @@ impl Compiled {
         }
         let strings = self.evaluate("strings")?;
         let strings: Vec<_> = strings.as_array().ok_or("strings are no list")?.iter().filter_map(Json::as_str).collect();
-        for wanted in [value.as_str(), &format!("x{key}"), label] {
+        for wanted in [value.as_str(), &format!("x{key}"), label, word] {
             if !strings.contains(&wanted) {
                 return Err(format!("{wanted:?} is not among the strings {strings:?}"));
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use podpolicy_engine::{Exec, PolicyId};
+use podpolicy_engine::{Exec, Feature, PolicyId, Support};
 use serde_json::{Value, json};
 
 use super::{Planned, World, Write};
@@ -47,6 +47,30 @@ fn plan(world: &mut World, limit: usize) -> Vec<(String, Write)> {
 
 fn key(name: &str) -> Key {
     Key { namespace: "shop".to_owned(), name: name.to_owned() }
+}
+
+#[test]
+fn server_that_drops_a_field_makes_a_new_program_for_all_pods() {
+    let mut world = world();
+    let metadata = json!({ "namespace": "shop", "name": "standard", "uid": "1", "resourceVersion": "1" });
+    let spec = json!({ "selector": {}, "containers": [{ "lifecycle": { "preStop": { "sleep": { "seconds": 5 } } } }] });
+    let policy = json!({ "apiVersion": "podpolicy.dev/v1alpha1", "kind": "PodPolicy", "metadata": metadata, "spec": spec });
+    see(&mut world, Watchable::PodPolicies, Observed::PodPolicy(serde_json::from_value(policy).unwrap()));
+    see_pod(&mut world, "a", "1", 2, &json!({}));
+    assert_eq!(plan(&mut world, 9), [("a".to_owned(), Write::None)]);
+    let refused = |world: &mut World| {
+        let program = world.take_new_program().unwrap();
+        program.policies().iter().map(|policy| program.refused_everywhere(policy).len()).sum::<usize>()
+    };
+    assert_eq!(refused(&mut world), 0);
+
+    world.set_support(Support::found(None, [Feature::SleepHook]));
+    assert_eq!(plan(&mut world, 9), [("a".to_owned(), Write::None)]);
+    assert_eq!(refused(&mut world), 1);
+
+    world.set_support(Support::found(None, [Feature::SleepHook]));
+    assert_eq!(plan(&mut world, 9), []);
+    assert!(world.take_new_program().is_none());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use podpolicy_api::{ClusterPodPolicy, PodPolicy};
-use podpolicy_engine::{Exec, NamespaceFacts, Pod, Policy, PolicyKind, Program, Settings};
+use podpolicy_engine::{Exec, Feature, NamespaceFacts, Pod, Policy, PolicyKind, Program, Settings, Support, kubernetes::Version};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -47,6 +47,22 @@ struct Facts {
     unseen_selectors: BTreeSet<String>,
     #[serde(default)]
     unseen_kinds: BTreeSet<String>,
+    /// The version of the API server, with its default feature gates.
+    server: Option<String>,
+    /// The fields that the API server drops, by the names of `Feature`. With it, the version alone says nothing.
+    drops: Option<BTreeSet<String>>,
+}
+
+impl Facts {
+    fn support(&self) -> Support {
+        let server: Option<Version> = self.server.as_ref().map(|version| version.parse().unwrap());
+        let feature = |name: &String| Feature::ALL.into_iter().find(|feature| format!("{feature:?}") == *name).expect("it is a feature");
+        match (server, &self.drops) {
+            (server, Some(drops)) => Support::found(server, drops.iter().map(feature)),
+            (Some(server), None) => Support::of(server),
+            (None, None) => Support::all(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,6 +105,7 @@ impl Given {
             protected_keys: facts.protected_keys.clone(),
             unseen_selectors: facts.unseen_selectors.clone(),
             unseen_kinds: facts.unseen_kinds.iter().map(|kind| kind_of(kind)).collect(),
+            support: facts.support(),
         };
         let vouch = |policy: Arc<Policy>| {
             let is_vouched = facts.vouched.contains(policy.in_record());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use podpolicy_api::{ClusterPodPolicy, PodPolicy};
-use podpolicy_engine::{Exec, NamespaceFacts, Pod, Policy, Program, Settings};
+use podpolicy_engine::{Exec, Feature, NamespaceFacts, Pod, Policy, Program, Settings, Support};
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -17,6 +17,8 @@ use crate::cluster;
 const LABELS: [&str; 5] = ["app", "team", "tier", "track", "pod-template-hash"];
 const ANNOTATIONS: [&str; 3] = ["note", "example.com/oncall", "kubernetes.io/note"];
 const VALUES: [&str; 3] = ["a", "b", "c"];
+/// Only the first is one that Windows knows.
+const SIGNALS: [&str; 3] = ["SIGTERM", "SIGQUIT", "SIGRTMIN+3"];
 /// The names of policies of which a guard may have checked some, as records know them.
 const VOUCHED: [&str; 8] = [
     "PodPolicy/one",
@@ -64,6 +66,8 @@ pub struct Surroundings {
     pub exempting: BTreeSet<String>,
     pub selectors_are_unseen: bool,
     pub namespace_is_excluded: bool,
+    /// The fields that the API server drops.
+    pub drops: BTreeSet<Feature>,
 }
 
 /// A label or annotation that a person set or removed.
@@ -108,6 +112,14 @@ impl World {
         pod
     }
 
+    /// The same world on a server with its default feature gates: it drops the newest fields, and no pod has them.
+    #[must_use]
+    pub fn by_default_gates(mut self) -> Self {
+        self.surroundings.drops = Feature::ALL.into_iter().filter(|feature| feature.on_since().is_none()).collect();
+        self.pod = without_newest_fields(self.pod);
+        self
+    }
+
     /// The program of the policies.
     pub fn program(&self) -> Program {
         self.program_of(&self.policies)
@@ -115,13 +127,14 @@ impl World {
 
     /// The program of other policies in the same surroundings.
     pub fn program_of<'a>(&self, policies: impl IntoIterator<Item = &'a Json>) -> Program {
-        let Surroundings { namespace_labels, objects, carried, vouched, exempting, selectors_are_unseen, namespace_is_excluded } =
+        let Surroundings { namespace_labels, objects, carried, vouched, exempting, selectors_are_unseen, namespace_is_excluded, drops } =
             self.surroundings.clone();
         let readers = cluster::readers(&objects, "shop", &namespace_labels);
         let facts = NamespaceFacts { labels: namespace_labels, readers, carried };
         let settings = Settings {
             excluded_namespaces: namespace_is_excluded.then(|| "shop".to_owned()).into_iter().collect(),
             unseen_selectors: selectors_are_unseen.then(|| "services".to_owned()).into_iter().collect(),
+            support: Support::found(None, drops),
             ..Settings::default()
         };
         let vouch = |policy: Policy| {
@@ -232,10 +245,11 @@ fn map(
 
 fn rule() -> impl Strategy<Value = Json> {
     let names = vec(select(vec!["*", "web", "side*", "missing"]), 1..3);
-    (names, optional(probe()), optional(probe()), optional(probe()), optional(hook()), optional(hook())).prop_map(
-        |(names, liveness, readiness, startup, post_start, pre_stop)| {
+    let signal = || optional(select(SIGNALS.map(Json::from).to_vec()));
+    (names, optional(probe()), optional(probe()), optional(probe()), optional(hook()), optional(hook()), signal()).prop_map(
+        |(names, liveness, readiness, startup, post_start, pre_stop, signal)| {
             let mut rule = json!({ "names": names });
-            let lifecycle = object([("postStart", post_start), ("preStop", pre_stop)]);
+            let lifecycle = object([("postStart", post_start), ("preStop", pre_stop), ("stopSignal", signal)]);
             for (name, value) in
                 [("livenessProbe", liveness), ("readinessProbe", readiness), ("startupProbe", startup), ("lifecycle", lifecycle)]
             {
@@ -260,6 +274,8 @@ fn probe() -> impl Strategy<Value = Json> {
         json!({ "exec": { "command": ["sh", "-c", "echo \"a\\b\" &&\n\techo '\u{1}'"] } }),
         json!({ "httpGet": { "path": "/\"a\"", "port": 80, "scheme": "HTTPS", "httpHeaders": [{ "name": "A", "value": "\"b\\" }] } }),
         json!({ "grpc": { "port": 80, "service": "\"db\"" } }),
+        json!({ "httpGet": { "port": "http", "protocol": "HTTP2" } }),
+        json!({ "grpc": { "port": 80, "mode": "TLS" } }),
     ]);
     let period = prop::option::of(select(vec![5, 10]));
     (handler, period, prop::option::of(select(vec![3, 6]))).prop_map(|(mut probe, period, threshold)| {
@@ -283,6 +299,7 @@ fn hook() -> impl Strategy<Value = Json> {
         json!({ "sleep": { "seconds": 45 } }),
         json!({ "exec": { "command": ["drain"] } }),
         json!({ "httpGet": { "port": "http" } }),
+        json!({ "httpGet": { "port": 80, "protocol": "HTTP2" } }),
         json!({ "exec": { "command": ["sh", "-c", "a \"b\"\n"] } }),
     ])
 }
@@ -297,16 +314,19 @@ fn pod() -> impl Strategy<Value = Json> {
             json!({ "sleep": { "seconds": 5 } }),
             json!({ "sleep": { "seconds": 25 } }),
             json!({ "exec": { "command": ["stop"] } }),
+            json!({ "httpGet": { "port": "http", "protocol": "HTTP1" } }),
         ]);
+        let own_signal = select(SIGNALS.map(Json::from).to_vec());
         (
             ports,
             prop::option::weighted(0.3, own_probe),
             prop::option::weighted(0.3, own_hook.clone()),
             prop::option::weighted(0.3, own_hook),
+            prop::option::weighted(0.2, own_signal),
         )
-            .prop_map(move |(ports, probe, post_start, pre_stop)| {
+            .prop_map(move |(ports, probe, post_start, pre_stop, signal)| {
                 let mut container = Map::from_iter([("name".to_owned(), name.into())]);
-                let lifecycle = object([("postStart", post_start), ("preStop", pre_stop)]);
+                let lifecycle = object([("postStart", post_start), ("preStop", pre_stop), ("stopSignal", signal)]);
                 container.extend(
                     [("ports", ports), ("livenessProbe", probe), ("lifecycle", lifecycle)]
                         .into_iter()
@@ -318,23 +338,69 @@ fn pod() -> impl Strategy<Value = Json> {
     let restart = prop_oneof![4 => Just("Always"), 1 => Just("OnFailure")];
     let grace = prop::option::of(select(vec![30, 45]));
     let owners = prop::option::of(select(vec![("1", true), ("1", false), ("2", true)]));
+    let own_restart = prop::option::weighted(0.3, select(vec!["Always", "OnFailure", "Never"]));
+    let os = prop_oneof![3 => Just(Some("linux")), 1 => Just(Some("windows")), 2 => Just(None)];
+    let system = (grace, own_restart, os);
     let metadata = (map(&LABELS, &VALUES, 0..4), map(&ANNOTATIONS, &TEXTS, 0..3), owners);
-    (metadata, container("web"), container("sidecar"), restart, grace).prop_map(
-        |((labels, annotations, owner), web, mut sidecar, restart, grace)| {
+    (metadata, container("web"), container("sidecar"), restart, system).prop_map(
+        |((labels, annotations, owner), mut web, mut sidecar, restart, (grace, own_restart, os))| {
             let owner = owner.map(|(uid, is_controller)| {
                 json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": uid, "controller": is_controller })
             });
             let owners: Vec<_> = owner.into_iter().collect();
             sidecar["restartPolicy"] = "Always".into();
-            json!({
+            if let Some(own_restart) = own_restart {
+                web["restartPolicy"] = own_restart.into();
+            }
+            let mut pod = json!({
                 "metadata": { "name": "web-1", "namespace": "shop", "labels": labels, "annotations": annotations, "ownerReferences": owners },
                 "spec": {
                     "restartPolicy": restart, "terminationGracePeriodSeconds": grace,
                     "initContainers": [sidecar, { "name": "migrate" }], "containers": [web],
                 },
-            })
+            });
+            match os {
+                Some(os) => pod["spec"]["os"] = json!({ "name": os }),
+                // The API server takes no stop signal then.
+                None => of_lifecycles(&mut pod, |lifecycle| _ = lifecycle.remove("stopSignal")),
+            }
+            if os == Some("windows") {
+                of_lifecycles(&mut pod, |lifecycle| lifecycle.retain(|key, value| key != "stopSignal" || *value == "SIGTERM"));
+            }
+            pod
         },
     )
+}
+
+/// Changes the lifecycle of each container that has one.
+fn of_lifecycles(pod: &mut Json, change: impl Fn(&mut Map<String, Json>)) {
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            if let Some(lifecycle) = container.get_mut("lifecycle").and_then(Json::as_object_mut) {
+                change(lifecycle);
+            }
+        }
+    }
+}
+
+/// The pod without the fields that a server drops by default.
+pub fn without_newest_fields(mut pod: Json) -> Json {
+    of_lifecycles(&mut pod, |lifecycle| {
+        lifecycle.remove("stopSignal");
+        let requests = lifecycle.values_mut().filter_map(|hook| hook.get_mut("httpGet")?.as_object_mut());
+        requests.for_each(|http| _ = http.remove("protocol"));
+    });
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+                for (handler, field) in [("httpGet", "protocol"), ("grpc", "mode")] {
+                    let at = container.get_mut(probe).and_then(|probe| probe.get_mut(handler)).and_then(Json::as_object_mut);
+                    at.into_iter().for_each(|handler| _ = handler.remove(field));
+                }
+            }
+        }
+    }
+    pod
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -354,8 +420,12 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
     let environment = prop::option::of(select(vec!["prod", "test"]));
     let rarely = || prop::bool::weighted(0.1);
     let exempting = prop::option::weighted(0.3, select(VOUCHED.map(str::to_owned).to_vec())).prop_map(|one| one.into_iter().collect());
-    (environment, vec(selecting(), 0..4), carried, vouched, exempting, rarely(), rarely()).prop_map(
-        |(environment, objects, carried, vouched, exempting, selectors_are_unseen, namespace_is_excluded)| Surroundings {
+    let drops = prop_oneof![
+        3 => Just(BTreeSet::new()),
+        1 => prop::sample::subsequence(Feature::ALL.to_vec(), 0..=Feature::ALL.len()).prop_map(|drops| drops.into_iter().collect()),
+    ];
+    (environment, vec(selecting(), 0..4), carried, vouched, exempting, rarely(), rarely(), drops).prop_map(
+        |(environment, objects, carried, vouched, exempting, selectors_are_unseen, namespace_is_excluded, drops)| Surroundings {
             // Every namespace has its name as a label.
             namespace_labels: environment
                 .map(|environment| ("env".to_owned(), environment.to_owned()))
@@ -368,6 +438,7 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
             exempting,
             selectors_are_unseen,
             namespace_is_excluded,
+            drops,
         },
     )
 }

@@ -68,6 +68,8 @@ pub fn wishes(policy: &Json, pod: &Pod) -> Vec<(Field, Json)> {
             let hook = rules.iter().find_map(|rule| rule.get("lifecycle")?.get(kind.field_name()));
             wishes.extend(hook.map(|hook| (Field::Hook { container: name(), kind }, hook.clone())));
         }
+        let signal = rules.iter().find_map(|rule| rule.get("lifecycle")?.get("stopSignal"));
+        wishes.extend(signal.map(|signal| (Field::StopSignal { container: name() }, signal.clone())));
     }
     wishes
 }

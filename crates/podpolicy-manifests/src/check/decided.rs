@@ -1,7 +1,7 @@
 //! What the engine has to say about policies on a pod, as findings of rules: one rule for each reason that there is on files.
 
 use podpolicy_api::FindingReason;
-use podpolicy_engine::{Field, Finding, Outcome, PolicyId, is_glob};
+use podpolicy_engine::{Field, Finding, Outcome, PolicyId, STOP_SIGNAL, is_glob};
 use serde_json::Value as Json;
 
 use super::{Rule, Severity, subject::Spot};
@@ -47,6 +47,14 @@ rule!(
     "Shorten the annotations of the policy or of the workload.",
 );
 rule!(
+    STOP_SIGNAL_NOT_ALLOWED,
+    "stop-signal-not-allowed",
+    Error,
+    "a policy gives a stop signal to a pod that cannot have it",
+    "Kubernetes takes a stop signal only in pods with spec.os.name, and in Windows pods only SIGTERM and SIGKILL. The signal is not set.",
+    "Set spec.os.name in the workload's pod template, or remove the signal from the policy.",
+);
+rule!(
     CONTAINER_NOT_FOUND,
     "container-not-found",
     Warning,
@@ -82,8 +90,8 @@ rule!(
     NO_PROBES_IN_JOBS,
     "restart-policy",
     Note,
-    "a policy's probe is left out of a pod whose restartPolicy is not Always",
-    "A failing probe would end the pod of a Job.",
+    "a policy's probe is left out of a container that is not always started again",
+    "A failing probe could end the container for good. What counts is its restartPolicy, or the pod's where it has none.",
     "Nothing, or narrow the policy's selector.",
 );
 rule!(
@@ -105,11 +113,12 @@ rule!(
 );
 
 /// The rules, in the order in which they are listed.
-pub(super) const RULES: [&Rule; 11] = [
+pub(super) const RULES: [&Rule; 12] = [
     &SELECTOR_IMPACT,
     &PORT_NOT_FOUND,
     &GRACE_TOO_SHORT,
     &ANNOTATIONS_TOO_LARGE,
+    &STOP_SIGNAL_NOT_ALLOWED,
     &CONTAINER_NOT_FOUND,
     &NO_PROBE_TO_TUNE,
     &LABEL_SELECTS_POLICY,
@@ -128,6 +137,7 @@ fn rule(reason: FindingReason) -> Option<&'static Rule> {
         FindingReason::PortNotFound => Some(&PORT_NOT_FOUND),
         FindingReason::GraceTooShort => Some(&GRACE_TOO_SHORT),
         FindingReason::AnnotationsTooLarge => Some(&ANNOTATIONS_TOO_LARGE),
+        FindingReason::StopSignalNotAllowed => Some(&STOP_SIGNAL_NOT_ALLOWED),
         FindingReason::ContainerNotFound => Some(&CONTAINER_NOT_FOUND),
         FindingReason::RestartPolicy => Some(&NO_PROBES_IN_JOBS),
         FindingReason::NoProbeToTune => Some(&NO_PROBE_TO_TUNE),
@@ -135,6 +145,7 @@ fn rule(reason: FindingReason) -> Option<&'static Rule> {
         FindingReason::ProtectedKey
         | FindingReason::HostNotAllowed
         | FindingReason::ExecNotAllowed
+        | FindingReason::NotSupported
         | FindingReason::SelectorsUnknown
         | FindingReason::WriteFailed
         | FindingReason::NotAtCreation => None,
@@ -191,5 +202,6 @@ fn path(field: &Field, template: &Json) -> Vec<Step> {
         Field::Container(name) => container(name).unwrap_or_else(|| keys(&["spec", "containers"])),
         Field::Probe { container: name, kind } => [container(name).unwrap_or_default(), keys(&[kind.field_name()])].concat(),
         Field::Hook { container: name, kind } => [container(name).unwrap_or_default(), keys(&["lifecycle", kind.field_name()])].concat(),
+        Field::StopSignal { container: name } => [container(name).unwrap_or_default(), keys(&["lifecycle", STOP_SIGNAL])].concat(),
     }
 }

@@ -1,7 +1,7 @@
 //! What can be said about a policy by itself, whichever pods it selects.
 
 use podpolicy_api::{FindingReason, GROUP, PolicyRules};
-use podpolicy_engine::{Field, Finding, Policy, PolicyId, PolicyKind, Program};
+use podpolicy_engine::{Field, Finding, Policy, PolicyId, PolicyKind, Program, STOP_SIGNAL};
 use serde_json::Value as Json;
 
 use super::{Rule, Selected, Severity};
@@ -21,6 +21,14 @@ const HOST_NOT_ALLOWED: Rule = Rule {
     summary: "a policy's probe or hook names a host",
     why: "The kubelet would ask that host in place of the pod, so that whoever may write policies could make nodes scan a network. No pod gets it.",
     remedy: "Remove host. To send another Host header, use httpHeaders.",
+};
+
+const NOT_SUPPORTED: Rule = Rule {
+    id: "not-supported",
+    severity: Severity::Error,
+    summary: "a policy sets a field that the API server drops",
+    why: "The field needs a newer version of Kubernetes, or a feature gate that is off by default. No pod gets it.",
+    remedy: "Upgrade or turn the feature gate on, as the message says; or remove the setting from the policy.",
 };
 
 const SLEEP_BEYOND_GRACE: Rule = Rule {
@@ -64,8 +72,16 @@ const SELECTS_NO_POD: Rule = Rule {
 };
 
 /// The rules, in the order in which they are listed.
-pub(super) const RULES: [&Rule; 7] =
-    [&PROTECTED_KEY, &HOST_NOT_ALLOWED, &SLEEP_BEYOND_GRACE, &EMPTY_POLICY, &UNKNOWN_NAMESPACE, &RUNS_COMMAND, &SELECTS_NO_POD];
+pub(super) const RULES: [&Rule; 8] = [
+    &PROTECTED_KEY,
+    &HOST_NOT_ALLOWED,
+    &NOT_SUPPORTED,
+    &SLEEP_BEYOND_GRACE,
+    &EMPTY_POLICY,
+    &UNKNOWN_NAMESPACE,
+    &RUNS_COMMAND,
+    &SELECTS_NO_POD,
+];
 
 /// Something about a policy, and where in the policy it is.
 pub(super) struct Told {
@@ -103,7 +119,11 @@ pub(super) fn findings(object: &Object<'_>, id: &PolicyId, program: &Program, se
     let mut found = refused(policy, object.value, program);
     found.extend(policy.hooks_beyond_grace().map(|finding| Told::of(finding, &SLEEP_BEYOND_GRACE, object.value)));
     if asks_for_nothing(policy.rules()) {
-        found.push(told(&EMPTY_POLICY, "selector", "it asks for no label, annotation, grace period, probe or hook".to_owned()));
+        found.push(told(
+            &EMPTY_POLICY,
+            "selector",
+            "it asks for no label, annotation, grace period, probe, hook or stop signal".to_owned(),
+        ));
     }
     if policy.runs_commands() {
         let place = match id.kind {
@@ -134,6 +154,7 @@ fn refused(policy: &Policy, value: &Json, program: &Program) -> Vec<Told> {
         let rule = match finding.reason {
             FindingReason::ProtectedKey => &PROTECTED_KEY,
             FindingReason::HostNotAllowed => &HOST_NOT_ALLOWED,
+            FindingReason::NotSupported => &NOT_SUPPORTED,
             FindingReason::Kept
             | FindingReason::Overridden
             | FindingReason::SelectorImpact
@@ -142,6 +163,7 @@ fn refused(policy: &Policy, value: &Json, program: &Program) -> Vec<Told> {
             | FindingReason::PortNotFound
             | FindingReason::GraceTooShort
             | FindingReason::AnnotationsTooLarge
+            | FindingReason::StopSignalNotAllowed
             | FindingReason::ContainerNotFound
             | FindingReason::RestartPolicy
             | FindingReason::NoProbeToTune
@@ -173,5 +195,6 @@ fn path(field: &Field, policy: &Json) -> Vec<Step> {
         Field::Container(_) => keys(&["spec", "containers"]),
         Field::Probe { container, kind } => in_rule(container, &[kind.field_name()]),
         Field::Hook { container, kind } => in_rule(container, &["lifecycle", kind.field_name()]),
+        Field::StopSignal { container } => in_rule(container, &["lifecycle", STOP_SIGNAL]),
     }
 }

@@ -8,7 +8,10 @@ use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{Pod, PodTemplate, ReplicationController},
 };
-use podpolicy_api::names::{is_dns_label, is_label_value, is_qualified_name};
+use podpolicy_api::{
+    StopSignal,
+    names::{is_dns_label, is_label_value, is_qualified_name},
+};
 use podpolicy_engine::kubernetes::Version;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -175,6 +178,10 @@ fn lacks(object: &Object<'_>) -> Vec<Defect> {
                 let handlers = ["exec", "httpGet", "sleep", "tcpSocket"];
                 one_handler(&container["lifecycle"][hook], handlers, |message| tell(hook_path.clone(), message));
             }
+            let os = template["spec"]["os"]["name"].as_str().unwrap_or_default();
+            if let Some(message) = container["lifecycle"]["stopSignal"].as_str().and_then(|signal| misfit_signal(signal, os)) {
+                tell([here("lifecycle"), Step::keys(["stopSignal"])].concat(), message);
+            }
         }
     }
     for (field, is_value) in [("labels", is_label_value as fn(&str) -> bool), ("annotations", |_| true)] {
@@ -197,6 +204,19 @@ fn lacks(object: &Object<'_>) -> Vec<Defect> {
         tell(Step::keys(["spec", "selector", "matchLabels", key]), format!("the pod template lacks the label {key}: {value}"));
     }
     defects
+}
+
+/// What Kubernetes has against a stop signal in a pod of an operating system.
+fn misfit_signal(signal: &str, os: &str) -> Option<String> {
+    if is_variable(signal) || is_variable(os) {
+        return None;
+    }
+    let known = match os {
+        "" => return Some("Kubernetes takes a stop signal only in pods with spec.os.name: say linux there".to_owned()),
+        "windows" => StopSignal::ON_WINDOWS.as_slice(),
+        _ => StopSignal::ON_LINUX.as_slice(),
+    };
+    (!known.contains(&signal)).then(|| format!("Kubernetes does not know the signal {signal:?}; known are {}", known.join(", ")))
 }
 
 /// Kubernetes takes one handler in a probe or hook, and no more or less.

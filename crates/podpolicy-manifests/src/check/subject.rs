@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use podpolicy_api::{Lifecycle, Probe};
-use podpolicy_engine::{Field, HookKind, Outcome, ProbeKind, Source};
+use podpolicy_engine::{Field, HookKind, Outcome, ProbeKind, STOP_SIGNAL, Source};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
@@ -150,6 +150,9 @@ impl Placed<'_> {
         let container = self.container.name.clone();
         if let Some(kind) = ProbeKind::ALL.into_iter().find(|kind| fields.first() == Some(&kind.field_name())) {
             return Some(Field::Probe { container, kind });
+        }
+        if fields.get(1) == Some(&STOP_SIGNAL) {
+            return Some(Field::StopSignal { container });
         }
         let kind = HookKind::ALL.into_iter().find(|kind| fields.get(1) == Some(&kind.field_name()))?;
         Some(Field::Hook { container, kind })

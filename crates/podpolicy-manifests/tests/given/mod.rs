@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use podpolicy_engine::{Exec, Policy, Program, Settings};
+use podpolicy_engine::{Exec, Policy, Program, Settings, Support};
 use podpolicy_manifests::{Facts, Manifest, Rendered, objects, render};
 
 /// The namespace of objects that name none.
 pub const NAMESPACE: &str = "default";
 
-/// The program that policies make, with the facts in the manifests.
+/// The program that policies make, with the facts in the manifests. A line `# kubernetes: 1.33` says for which API server.
 pub fn program(policies: &str, manifests: &[&Manifest]) -> Program {
+    let server = policies.lines().find_map(|line| line.strip_prefix("# kubernetes: "));
+    let support = server.map_or_else(Support::all, |server| Support::of(server.parse().unwrap()));
     let policies = Manifest::parse(policies.to_owned()).unwrap();
     let mut facts = Facts::default();
     let mut parsed = Vec::new();
@@ -37,7 +39,7 @@ pub fn program(policies: &str, manifests: &[&Manifest]) -> Program {
             parsed.push(Arc::new(policy.with_exec(Exec::Vouched)));
         }
     }
-    Program::new(parsed, facts.into_namespaces(), Settings::default())
+    Program::new(parsed, facts.into_namespaces(), Settings { support, ..Settings::default() })
 }
 
 /// What the policies make of a text.

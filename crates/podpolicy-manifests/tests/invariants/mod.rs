@@ -89,6 +89,7 @@ fn settings(pod: &Pod) -> Json {
             "name": container.name,
             "probes": [&container.liveness, &container.readiness, &container.startup],
             "hooks": [&container.post_start, &container.pre_stop],
+            "stopSignal": container.stop_signal,
         })
     });
     let mut settings = json!({ "grace": pod.template.grace_period, "containers": containers.collect::<Vec<_>>() });
@@ -105,6 +106,8 @@ fn without_defaults(value: &mut Json) {
                 "periodSeconds" => *value != 10,
                 "failureThreshold" => *value != 3,
                 "scheme" => *value != "HTTP",
+                "protocol" => *value != "HTTP1",
+                "mode" => *value != "Plaintext",
                 "service" | "host" => *value != "",
                 _ => true,
             } && !value.is_null());
@@ -129,7 +132,7 @@ fn strip(template: &mut Json) {
     take(&mut template["spec"], &["terminationGracePeriodSeconds"]);
     for list in ["initContainers", "containers"] {
         for container in template["spec"].get_mut(list).and_then(Json::as_array_mut).into_iter().flatten() {
-            take(&mut container["lifecycle"], &["preStop", "postStart"]);
+            take(&mut container["lifecycle"], &["preStop", "postStart", "stopSignal"]);
             if container["lifecycle"].as_object().is_none_or(serde_json::Map::is_empty) {
                 take(container, &["lifecycle"]);
             }

@@ -78,7 +78,7 @@ fn decided(explained: &Explained, record: &Record, outcome: &FieldOutcome) -> Ro
     let on_pod = match field {
         Field::Label(key) => pod.labels.get(key),
         Field::Annotation(key) => pod.annotations.get(key),
-        Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => None,
+        Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } | Field::StopSignal { .. } => None,
     };
     let on_pod = on_pod.filter(|_| entry.is_some()).map(|text| Value::Text(text.clone()));
     // Where the value on the pod is its own by now, only the record changes.
@@ -100,7 +100,9 @@ fn fate(field: &Field, done: bool) -> Fate {
     match field {
         _ if done => Fate::Stays,
         Field::Label(_) | Field::Annotation(_) => Fate::ToBeWritten,
-        Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } => Fate::OnceReplaced,
+        Field::GracePeriod | Field::Container(_) | Field::Probe { .. } | Field::Hook { .. } | Field::StopSignal { .. } => {
+            Fate::OnceReplaced
+        }
     }
 }
 
@@ -134,7 +136,8 @@ fn settings(pod: &Pod) -> impl Iterator<Item = (Field, Value)> {
         let hooks = HookKind::ALL
             .into_iter()
             .filter_map(move |kind| Some((Field::Hook { container: name(), kind }, Value::Hook(Box::new(container.hook(kind)?.clone())))));
-        probes.chain(hooks)
+        let signal = container.stop_signal.clone().map(|signal| (Field::StopSignal { container: name() }, Value::Signal(signal)));
+        probes.chain(hooks).chain(signal)
     });
     std::iter::once(grace_period).chain(of_containers)
 }
