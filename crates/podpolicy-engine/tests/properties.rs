@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use generator::{World, policy_of, with_owner, worlds};
 use plain_reading::{is_value, matches, selects, wishes};
 use podpolicy_api::APPLIED_ANNOTATION;
-use podpolicy_engine::{Field, HookKind, Life, Outcome, Pod, PodState, Program, Record, Source, Value, Verdict};
+use podpolicy_engine::{Field, HookKind, Life, Outcome, Place, Pod, PodState, Program, Record, Source, Value, Verdict};
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use serde_json::Value as Json;
 
@@ -244,6 +244,28 @@ proptest! {
             };
             let sleep = hook.and_then(|hook| hook.sleep).map_or(0, |sleep| sleep.seconds);
             prop_assert!(sleep <= grace_period, "{} of {} sleeps {sleep} s of {grace_period}", kind.field_name(), container.name);
+        }
+    }
+
+    /// With its default feature gates the API server drops the newest fields: they are neither given, nor compiled, nor said to be on the pod.
+    #[test]
+    fn what_the_server_drops_is_given_nowhere(world in worlds()) {
+        let world = world.by_default_gates();
+        let (program, pod) = (world.program(), world.new_pod());
+        let is_dropped = |field: &Field, value: &Value| {
+            let value = serde_json::to_string(value).unwrap();
+            matches!(field, Field::StopSignal { .. }) || value.contains("\"HTTP2\"") || value.contains("\"TLS\"")
+        };
+        for outcome in program.decide(&pod).fields {
+            prop_assert!(outcome.value.is_none_or(|value| !is_dropped(&outcome.field, &value)), "{}", outcome.field);
+        }
+        for setting in program.create(&pod).settings {
+            prop_assert!(!is_dropped(&setting.field, &setting.value), "{}", setting.field);
+        }
+        for remaining in program.residue(Place::Namespace("shop")) {
+            prop_assert!(remaining.stop_signals.iter().all(|signal| signal.is_refused));
+            let values = remaining.probes.iter().filter(|probe| !probe.is_refused).map(|probe| &probe.value);
+            prop_assert!(values.into_iter().all(|probe| !serde_json::to_string(probe).unwrap().contains("\"HTTP2\"")));
         }
     }
 

@@ -2,7 +2,8 @@
 //! real API server holds the two together. Nothing in here comes from a user.
 //!
 //! Names in expressions, also in `record` and `patch`: `c` a container, `e` an entry, `k` a key, `n` a number, `old` what an earlier pass
-//! recorded, `own` what the pod has itself, `r` a row, `s` which policies select the pod, `t` the texts of policies, `x` any text.
+//! recorded, `os` the pod's operating system, `own` what the pod has itself, `r` a row, `s` which policies select the pod, `t` the texts of
+//! policies, `x` any text.
 
 use k8s_openapi::api::admissionregistration::v1::Variable;
 use podpolicy_engine::{HookKind, ProbeKind, STOP_SIGNAL};

@@ -384,7 +384,7 @@ fn of_lifecycles(pod: &mut Json, change: impl Fn(&mut Map<String, Json>)) {
 }
 
 /// The pod without the fields that a server drops by default.
-pub fn without_newest_fields(mut pod: Json) -> Json {
+fn without_newest_fields(mut pod: Json) -> Json {
     of_lifecycles(&mut pod, |lifecycle| {
         lifecycle.remove("stopSignal");
         let requests = lifecycle.values_mut().filter_map(|hook| hook.get_mut("httpGet")?.as_object_mut());
@@ -394,8 +394,9 @@ pub fn without_newest_fields(mut pod: Json) -> Json {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
             for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
                 for (handler, field) in [("httpGet", "protocol"), ("grpc", "mode")] {
-                    let at = container.get_mut(probe).and_then(|probe| probe.get_mut(handler)).and_then(Json::as_object_mut);
-                    at.into_iter().for_each(|handler| _ = handler.remove(field));
+                    if let Some(handler) = container.get_mut(probe).and_then(|probe| probe.get_mut(handler)?.as_object_mut()) {
+                        handler.remove(field);
+                    }
                 }
             }
         }

@@ -211,12 +211,15 @@ fn misfit_signal(signal: &str, os: &str) -> Option<String> {
     if is_variable(signal) || is_variable(os) {
         return None;
     }
-    let known = match os {
-        "" => return Some("Kubernetes takes a stop signal only in pods with spec.os.name: say linux there".to_owned()),
-        "windows" => StopSignal::ON_WINDOWS.as_slice(),
-        _ => StopSignal::ON_LINUX.as_slice(),
+    let (known, examples) = match os {
+        "" => {
+            let message = "Kubernetes takes a stop signal only in pods with spec.os.name; add os: {name: linux} to the pod's spec";
+            return Some(message.to_owned());
+        }
+        "windows" => (StopSignal::ON_WINDOWS.as_slice(), "SIGTERM or SIGKILL"),
+        _ => (StopSignal::ON_LINUX.as_slice(), "a name such as SIGQUIT or SIGRTMIN+3"),
     };
-    (!known.contains(&signal)).then(|| format!("Kubernetes does not know the signal {signal:?}; known are {}", known.join(", ")))
+    (!known.contains(&signal)).then(|| format!("Kubernetes takes no stop signal {signal:?} in {os} pods; use {examples}"))
 }
 
 /// Kubernetes takes one handler in a probe or hook, and no more or less.
