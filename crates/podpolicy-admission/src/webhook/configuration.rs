@@ -17,6 +17,7 @@ use podpolicy_engine::{KUBERNETES_NAMESPACES, PolicyKind, Program};
 use super::{
     Options,
     options::{Endpoint, FailurePolicy, Target},
+    others::{OWN_EXPRESSIONS, own_expressions, without_additions},
     server::PATH,
 };
 use crate::{
@@ -32,6 +33,9 @@ const DOMAIN: &str = ".webhook.podpolicy.dev";
 const BROAD: &str = "pods";
 const NAMED: &str = "namespaced-pods";
 const PROTECTED: &str = "protected-pods";
+
+/// Without this label AKS adds expressions of its own to every namespaceSelector, and restores them for ever.
+const NO_ENFORCER: (&str, &str) = ("admissions.enforcer/disabled", "true");
 
 /// How long an API server waits for an answer, in seconds.
 const TIMEOUT: i32 = 5;
@@ -51,13 +55,14 @@ pub(super) fn configuration(program: &Program, options: &Options, bundle: Option
     }
     let metadata = ObjectMeta {
         name: Some(options.name.clone()),
-        labels: Some([(OWNER_LABEL.0.to_owned(), OWNER_LABEL.1.to_owned())].into()),
+        labels: Some([OWNER_LABEL, NO_ENFORCER].map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        annotations: Some([(OWN_EXPRESSIONS.to_owned(), own_expressions(&webhooks))].into()),
         ..ObjectMeta::default()
     };
     Some(MutatingWebhookConfiguration { metadata, webhooks: Some(webhooks) })
 }
 
-/// Whether what an API server has is as wanted. What others added beside stays out of it, but nothing of ours may be left over.
+/// Whether what an API server has is as wanted. What others added is no difference, but nothing of ours may be missing or left over.
 pub(super) fn is_as_wanted(live: &MutatingWebhookConfiguration, wanted: &MutatingWebhookConfiguration) -> bool {
     let own = |configuration: &MutatingWebhookConfiguration| {
         let webhooks = configuration.webhooks.iter().flatten().filter(|webhook| webhook.name.ends_with(DOMAIN));
@@ -65,12 +70,17 @@ pub(super) fn is_as_wanted(live: &MutatingWebhookConfiguration, wanted: &Mutatin
     };
     let (mut found, wanted_webhooks) = (own(live), own(wanted));
     for (name, webhook) in &mut found {
-        // Where we give none it is somebody else's business.
-        if wanted_webhooks.get(name).is_some_and(|wanted| wanted.client_config.ca_bundle.is_none()) {
-            webhook.client_config.ca_bundle = None;
+        if let Some(wanted) = wanted_webhooks.get(name) {
+            *webhook = without_additions(webhook, wanted);
         }
     }
-    is_own(live) && found == wanted_webhooks
+    has_all(live.metadata.labels.as_ref(), wanted.metadata.labels.as_ref())
+        && has_all(live.metadata.annotations.as_ref(), wanted.metadata.annotations.as_ref())
+        && found == wanted_webhooks
+}
+
+fn has_all(live: Option<&BTreeMap<String, String>>, wanted: Option<&BTreeMap<String, String>>) -> bool {
+    wanted.into_iter().flatten().all(|(key, value)| live.is_some_and(|live| live.get(key) == Some(value)))
 }
 
 /// Whether the configuration is one that the operator made.
@@ -291,8 +301,13 @@ mod tests {
         let program = program(&[("shop/web", json!({}))]);
         let wanted = configuration(&program, &options(), Some(b"bundle")).unwrap();
         assert!(is_as_wanted(&wanted, &wanted));
-        let changes: [fn(&mut MutatingWebhookConfiguration); 5] = [
+        let changes: [fn(&mut MutatingWebhookConfiguration); 10] = [
             |live| live.metadata.labels = None,
+            |live| drop(live.metadata.labels.as_mut().unwrap().remove("admissions.enforcer/disabled")),
+            |live| live.metadata.annotations = None,
+            |live| live.webhooks.as_mut().unwrap()[0].namespace_selector = None,
+            |live| live.webhooks.as_mut().unwrap()[0].match_conditions = None,
+            |live| live.webhooks.as_mut().unwrap()[0].rules = None,
             |live| live.webhooks = None,
             |live| live.webhooks.as_mut().unwrap()[0].client_config.ca_bundle = None,
             |live| live.webhooks.as_mut().unwrap()[0].failure_policy = Some("Ignore".to_owned()),
@@ -309,6 +324,8 @@ mod tests {
         }
         let mut live = wanted.clone();
         live.webhooks.as_mut().unwrap().push(MutatingWebhook { name: "pods.example.com".to_owned(), ..MutatingWebhook::default() });
+        live.metadata.labels.as_mut().unwrap().insert("team".to_owned(), "platform".to_owned());
+        live.metadata.annotations.as_mut().unwrap().insert("team".to_owned(), "platform".to_owned());
         assert!(is_as_wanted(&live, &wanted), "what others added is theirs");
         let without = configuration(&program, &options(), None).unwrap();
         assert!(is_as_wanted(&wanted, &without), "where the operator gives no bundle it is somebody else's");

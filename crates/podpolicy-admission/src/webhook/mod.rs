@@ -6,8 +6,10 @@
 
 mod certificate;
 mod configuration;
+mod fights;
 mod keys;
 mod options;
+mod others;
 mod review;
 mod safety;
 pub mod server;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 pub use certificate::Lifetimes;
 pub use keys::keep_files;
 pub use options::{CONFIGURATION_NAME, Certificates, Endpoint, EndpointError, FailurePolicy, Options, configuration_name};
+pub use others::{LeftOut, Narrowed};
 pub use review::{ReviewError, answer};
 pub use server::ServeError;
 pub use upkeep::{State, UpkeepError, is_configured, maintain, remove};

@@ -1,7 +1,14 @@
 //! What the leading replica does for the webhook: it keeps the certificates' Secret and the MutatingWebhookConfiguration right, whoever
 //! touches them. What to do is decided in `certificate` and `configuration`; here it is done.
 
-use std::{collections::BTreeMap, fmt, path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
@@ -24,7 +31,9 @@ use super::{
     Certificates, Options, Programs,
     certificate::{Step, Stored, next, take},
     configuration::{configuration, is_as_wanted, is_own},
+    fights::Fights,
     keys::{FILES_INTERVAL, Files, FilesError},
+    others::{Narrowed, keep_additions, last_writer, narrowed},
 };
 use crate::cel::OWNER_LABEL;
 
@@ -37,8 +46,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest wait after failures, and the longest time without a look at what there is to do.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// How often a removal is tried while others write.
-const REMOVAL_TRIES: u32 = 5;
+/// How often a removal, or a write of the Secret, is tried while others write.
+const TRIES: u32 = 5;
 
 /// How the configuration stands.
 #[derive(Clone, Debug, Default)]
@@ -47,9 +56,11 @@ pub struct State {
     /// so. None before it is right for the first time, and where another replica leads.
     pub in_force: Option<Arc<Program>>,
     /// When the configuration was last changed by this replica: only then API servers have something to see.
-    pub written: Option<std::time::Instant>,
-    /// Why it is not right for the newest program, and what to do; none if it is right.
+    pub written: Option<Instant>,
+    /// Why it is not right for the newest program or does not stay right, and what to do; none if it is right.
     pub problem: Option<String>,
+    /// Which pods somebody else keeps from the webhook; none if nobody does.
+    pub narrowed: Option<Arc<Narrowed>>,
 }
 
 /// Why something could not be kept right. The leader tries again, with growing waits of at most 30 s.
@@ -81,6 +92,28 @@ pub enum UpkeepError {
         label = owner_label()
     )]
     ForeignConfiguration(String),
+    /// Somebody else keeps changing what the operator writes. It is written again, with waits of at most a minute.
+    #[error(
+        "MutatingWebhookConfiguration {name} is changed or deleted again and again{}; find out who does it, and stop that", by(manager.as_ref())
+    )]
+    Fight {
+        /// The configuration.
+        name: String,
+        /// Who changed it, by the name that managedFields have.
+        manager: Option<String>,
+    },
+    /// The Secret's namespace does not exist. Tried again: it goes on once there is one.
+    #[error(
+        "namespace {0} does not exist, and the webhook's certificates are kept in a Secret there; create it (kubectl create namespace {0}), \
+         or run the operator with another --own-namespace"
+    )]
+    NoNamespace(String),
+    /// The Secret's namespace is being deleted. Tried again: it goes on once there is a new one.
+    #[error(
+        "namespace {0} is being deleted, and the webhook's certificates are kept in a Secret there; create it again once it is gone, or run \
+         the operator with another --own-namespace"
+    )]
+    NamespaceTerminating(String),
     /// Others write the same fields, and theirs stay.
     #[error("MutatingWebhookConfiguration {0} was changed back at once; find out who else writes it, in its managedFields")]
     ChangedBack(String),
@@ -93,6 +126,10 @@ impl From<FilesError> for UpkeepError {
     fn from(error: FilesError) -> Self {
         Self::Files(error.to_string())
     }
+}
+
+fn by(manager: Option<&String>) -> String {
+    manager.map(|manager| format!(" by {manager}")).unwrap_or_default()
 }
 
 /// Keeps Secret and configuration right. It never ends; the replica that no longer leads drops it.
@@ -118,7 +155,7 @@ pub async fn remove(client: Client, name: &str) -> Result<(), UpkeepError> {
         let Some(live) = live.filter(is_own) else { return Ok(()) };
         match delete(&api, name, &live).await {
             // Somebody has just written it.
-            Err(UpkeepError::Call { error, .. }) if code(&error) == Some(409) && tries < REMOVAL_TRIES => {}
+            Err(UpkeepError::Call { error, .. }) if code(&error) == Some(409) && tries < TRIES => {}
             done => return done,
         }
     }
@@ -150,10 +187,18 @@ struct Upkeep<'a> {
     live: Seen<MutatingWebhookConfiguration>,
     /// The bundle that API servers have been told, and since when.
     published: Option<(Vec<u8>, Timestamp)>,
-    written: Option<std::time::Instant>,
+    written: Option<Instant>,
+    /// The configuration as it was last right: only changes of this one are somebody else's.
+    right: Option<MutatingWebhookConfiguration>,
+    fights: Fights,
+    /// Who changed the configuration when it was last restored.
+    opponent: Option<String>,
+    narrowed: Option<Arc<Narrowed>>,
     /// What is wrong with what is watched.
     troubles: BTreeMap<Source, String>,
     failures: u32,
+    /// What the log says is wrong.
+    complaint: Option<String>,
 }
 
 /// How an object was when it was seen last.
@@ -222,14 +267,18 @@ impl<'a> Upkeep<'a> {
             state,
             secrets,
             configurations: Api::all(client.clone()),
-
             secret: Seen::NotYet,
             files: None,
             live: Seen::NotYet,
             published: None,
             written: None,
+            right: None,
+            fights: Fights::default(),
+            opponent: None,
+            narrowed: None,
             troubles: BTreeMap::new(),
             failures: 0,
+            complaint: None,
         }
     }
 
@@ -246,15 +295,45 @@ impl<'a> Upkeep<'a> {
             wait = match self.pass().await {
                 Ok(wait) => {
                     self.failures = 0;
+                    if self.complaint.take().is_some() {
+                        tracing::info!("the webhook is right again");
+                    }
                     wait
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "could not keep the webhook right");
-                    self.state.send_modify(|state| state.problem = Some(error.to_string()));
+                    let problem = error.to_string();
+                    if self.complaint.as_ref() != Some(&problem) {
+                        tracing::warn!(%error, "could not keep the webhook right; trying again");
+                        self.complaint = Some(problem.clone());
+                    }
+                    self.state.send_modify(|state| {
+                        if let UpkeepError::Fight { .. } = error {
+                            // Until it is restored it is right for no program.
+                            state.in_force = None;
+                        }
+                        state.problem = Some(problem);
+                    });
                     self.failures += 1;
-                    Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(self.failures.min(10))).min(LONGEST_WAIT)
+                    self.wait_after(&error)
                 }
             };
+        }
+    }
+
+    fn wait_after(&self, error: &UpkeepError) -> Duration {
+        let now = Instant::now();
+        match error {
+            UpkeepError::Fight { .. } => self.fights.next(now).map_or(Duration::ZERO, |next| next.saturating_duration_since(now)),
+            UpkeepError::Call { .. }
+            | UpkeepError::Timeout { .. }
+            | UpkeepError::ForeignSecret(_)
+            | UpkeepError::ForeignConfiguration(_)
+            | UpkeepError::NoNamespace(_)
+            | UpkeepError::NamespaceTerminating(_)
+            | UpkeepError::ChangedBack(_)
+            | UpkeepError::Files(_) => {
+                Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(self.failures.min(10))).min(LONGEST_WAIT)
+            }
         }
     }
 
@@ -326,15 +405,21 @@ impl<'a> Upkeep<'a> {
                 None => return Ok(LONGEST_WAIT),
             },
         };
-        self.configure(&program, bundle.as_deref()).await?;
+        let wanted = configuration(&program, self.options, bundle.as_deref());
+        self.configure(wanted.as_ref()).await?;
+        self.look_at_additions(wanted.as_ref(), &program);
+        self.right = wanted;
         let now = Timestamp::now();
         if let Some(bundle) = bundle
             && self.published.as_ref().is_none_or(|(published, _)| *published != bundle)
         {
             self.published = Some((bundle, now));
         }
-        let problem = self.troubles.values().next().cloned();
-        self.state.send_replace(State { in_force: Some(program), written: self.written, problem });
+        // In a fight it is right for the moment only.
+        let fight = || self.fights.is_on(Instant::now()).then(|| self.fight().to_string());
+        let problem = self.troubles.values().next().cloned().or_else(fight);
+        let narrowed = self.narrowed.clone();
+        self.state.send_replace(State { in_force: Some(program), written: self.written, problem, narrowed });
         Ok(self.wait(now))
     }
 
@@ -342,7 +427,9 @@ impl<'a> Upkeep<'a> {
     async fn certificates(&mut self, namespace: &str) -> Result<Option<Stored>, UpkeepError> {
         let Some((api, name)) = self.secrets.clone() else { return Ok(None) };
         let (names, lifetimes) = (&self.options.endpoint.names, &self.options.lifetimes);
+        let mut tries = 0;
         loop {
+            tries += 1;
             if !self.secret.is_known() {
                 return Ok(None);
             }
@@ -358,7 +445,8 @@ impl<'a> Upkeep<'a> {
             let written = match secret {
                 None => {
                     let secret = new_secret(&name, &after);
-                    call(|| format!("create Secret {full}"), api.create(&post_params(), &secret)).await
+                    let created = call(|| format!("create Secret {full}"), api.create(&post_params(), &secret)).await;
+                    created.map_err(|error| without_namespace(error, namespace))
                 }
                 Some(secret) => {
                     // With its resourceVersion: of two replicas that both think they lead, one loses.
@@ -371,7 +459,7 @@ impl<'a> Upkeep<'a> {
                     tracing::info!(secret = full, ?step, "renewed the webhook's certificates");
                     self.secret = Some(secret).into();
                 }
-                Err(UpkeepError::Call { error, .. }) if matches!(code(&error), Some(404 | 409)) => {
+                Err(UpkeepError::Call { error, .. }) if matches!(code(&error), Some(404 | 409)) && tries < TRIES => {
                     // Somebody else was faster: look at what is there now.
                     self.secret = call(|| format!("get Secret {full}"), api.get_opt(&name)).await?.into();
                 }
@@ -397,34 +485,84 @@ impl<'a> Upkeep<'a> {
         (*published == self.stored()?.bundle()).then_some(*since)
     }
 
-    async fn configure(&mut self, program: &Program, bundle: Option<&[u8]>) -> Result<(), UpkeepError> {
-        let name = &self.options.name;
+    async fn configure(&mut self, wanted: Option<&MutatingWebhookConfiguration>) -> Result<(), UpkeepError> {
+        if is_right(self.live.object(), wanted) {
+            return Ok(());
+        }
+        // What the watch showed may be older than what was written since.
+        let name = self.options.name.clone();
+        self.live = call(|| format!("get MutatingWebhookConfiguration {name}"), self.configurations.get_opt(&name)).await?.into();
         let live = self.live.object();
-        let foreign = live.filter(|live| !is_own(live) && live.webhooks.as_ref().is_some_and(|webhooks| !webhooks.is_empty()));
-        match (live, configuration(program, self.options, bundle)) {
-            (None, None) => {}
-            (Some(live), None) => {
-                if is_own(live) {
-                    delete(&self.configurations, name, live).await?;
-                    self.live = Seen::Absent;
-                }
+        if is_right(live, wanted) {
+            return Ok(());
+        }
+        let Some(wanted) = wanted else {
+            if let Some(live) = live {
+                delete(&self.configurations, &name, live).await?;
             }
-            (_, Some(_)) if foreign.is_some() => return Err(UpkeepError::ForeignConfiguration(name.clone())),
-            (Some(live), Some(wanted)) if is_as_wanted(live, &wanted) => {}
-            (_, Some(wanted)) => {
-                let params = PatchParams::apply(FIELD_MANAGER).force();
-                let doing = || format!("apply MutatingWebhookConfiguration {name}");
-                let applied = call(doing, self.configurations.patch(name, &params, &Patch::Apply(&wanted))).await?;
-                let is_kept = is_as_wanted(&applied, &wanted);
-                self.live = Some(applied).into();
-                self.written = Some(std::time::Instant::now());
-                if !is_kept {
-                    return Err(UpkeepError::ChangedBack(name.clone()));
-                }
-                tracing::info!(name, "applied the webhook's configuration");
+            self.live = Seen::Absent;
+            return Ok(());
+        };
+        if live.is_some_and(|live| !is_own(live) && live.webhooks.as_ref().is_some_and(|webhooks| !webhooks.is_empty())) {
+            return Err(UpkeepError::ForeignConfiguration(name));
+        }
+        let opponent = live.and_then(|live| last_writer(live, FIELD_MANAGER));
+        let mut whole = wanted.clone();
+        if let Some(live) = live {
+            keep_additions(live, &mut whole);
+        }
+        if self.right.as_ref() == Some(wanted) {
+            self.restore(opponent)?;
+        }
+        self.apply(wanted, &whole).await
+    }
+
+    /// Counts that somebody else changed what was right, and refuses to write if that happens too often.
+    fn restore(&mut self, opponent: Option<String>) -> Result<(), UpkeepError> {
+        let now = Instant::now();
+        self.opponent = opponent;
+        if self.fights.next(now).is_some() {
+            return Err(self.fight());
+        }
+        self.fights.restored(now);
+        Ok(())
+    }
+
+    fn fight(&self) -> UpkeepError {
+        UpkeepError::Fight { name: self.options.name.clone(), manager: self.opponent.clone() }
+    }
+
+    /// Writes the configuration: `whole` is what is wanted, and what others added to it.
+    async fn apply(&mut self, wanted: &MutatingWebhookConfiguration, whole: &MutatingWebhookConfiguration) -> Result<(), UpkeepError> {
+        let name = &self.options.name;
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let doing = || format!("apply MutatingWebhookConfiguration {name}");
+        let applied = call(doing, self.configurations.patch(name, &params, &Patch::Apply(whole))).await?;
+        let is_kept = is_as_wanted(&applied, wanted);
+        self.live = Some(applied).into();
+        self.written = Some(Instant::now());
+        // From now on a difference is somebody else's, also if it was made while this was written.
+        self.right = Some(wanted.clone());
+        if !is_kept {
+            return Err(UpkeepError::ChangedBack(name.clone()));
+        }
+        tracing::info!(name, "applied the webhook's configuration");
+        Ok(())
+    }
+
+    /// Notes which pods others keep from the webhook.
+    fn look_at_additions(&mut self, wanted: Option<&MutatingWebhookConfiguration>, program: &Program) {
+        let live = self.live.object();
+        let found = live.zip(wanted).and_then(|(live, wanted)| narrowed(live, wanted, program)).map(Arc::new);
+        let message = |narrowed: &Option<Arc<Narrowed>>| narrowed.as_ref().map(|narrowed| narrowed.message.clone());
+        if message(&found) != message(&self.narrowed) {
+            if let Some(narrowed) = &found {
+                tracing::warn!("{}", narrowed.message);
+            } else {
+                tracing::info!("nobody keeps pods from the webhook any more");
             }
         }
-        Ok(())
+        self.narrowed = found;
     }
 
     fn wait(&self, now: Timestamp) -> Duration {
@@ -439,6 +577,16 @@ impl<'a> Upkeep<'a> {
 
 fn owner_label() -> String {
     format!("{}={}", OWNER_LABEL.0, OWNER_LABEL.1)
+}
+
+/// Whether there is nothing to do about the configuration.
+fn is_right(live: Option<&MutatingWebhookConfiguration>, wanted: Option<&MutatingWebhookConfiguration>) -> bool {
+    match (live, wanted) {
+        (None, None) => true,
+        (Some(live), None) => !is_own(live),
+        (None, Some(_)) => false,
+        (Some(live), Some(wanted)) => is_as_wanted(live, wanted),
+    }
 }
 
 /// A Secret with content that the operator did not write.
@@ -480,6 +628,20 @@ fn post_params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
+/// What it means if a Secret cannot be created because of its namespace.
+fn without_namespace(error: UpkeepError, namespace: &str) -> UpkeepError {
+    let UpkeepError::Call { error: cause, .. } = &error else { return error };
+    let kube::Error::Api(status) = &**cause else { return error };
+    let details = status.details.as_ref();
+    let is_terminating = details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"));
+    match status.code {
+        // Nothing else can be missing when something is created.
+        404 => UpkeepError::NoNamespace(namespace.to_owned()),
+        403 if is_terminating => UpkeepError::NamespaceTerminating(namespace.to_owned()),
+        _ => error,
+    }
+}
+
 fn code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
@@ -492,5 +654,32 @@ async fn call<T>(doing: impl Fn() -> String, request: impl Future<Output = kube:
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(UpkeepError::Call { doing: doing(), error: Box::new(error) }),
         Err(_) => Err(UpkeepError::Timeout { doing: doing() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::{Status, response::StatusDetails};
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(code: u16, reason: &str, causes: &[&str]) -> UpkeepError {
+        let causes: Vec<_> = causes.iter().map(|reason| json!({ "reason": reason, "message": "", "field": "" })).collect();
+        let details: StatusDetails = serde_json::from_value(json!({ "causes": causes })).unwrap();
+        let status = Status::failure("", reason).with_code(code).with_details(details);
+        UpkeepError::Call { doing: "create Secret a/b".to_owned(), error: Box::new(kube::Error::Api(status.boxed())) }
+    }
+
+    #[test]
+    fn secret_without_a_namespace_says_what_to_create() {
+        let said = |error| without_namespace(error, "operators").to_string();
+        let missing = said(refused(404, "NotFound", &[]));
+        assert!(missing.contains("namespace operators does not exist") && missing.contains("--own-namespace"), "{missing}");
+        let terminating = said(refused(403, "Forbidden", &["NamespaceTerminating"]));
+        assert!(terminating.contains("namespace operators is being deleted"), "{terminating}");
+        let forbidden = said(refused(403, "Forbidden", &[]));
+        assert!(forbidden.contains("could not create Secret a/b"), "{forbidden}");
+        assert!(said(refused(409, "AlreadyExists", &[])).contains("could not create Secret a/b"));
     }
 }

@@ -185,7 +185,7 @@ impl Force {
                 self.standing.insert(id.clone(), Arc::clone(policy));
             }
             let omitted = compiled.omitted(id);
-            policies.insert(id.clone(), Standing { policy: Arc::clone(policy), progress, omitted });
+            policies.insert(id.clone(), Standing { policy: Arc::clone(policy), progress, omitted, narrowed: None });
         }
         Standings { backend: AdmissionBackend::Native, policies, problem: problem.cloned() }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use podpolicy_api::{AdmissionBackend, AdmissionStatus, ConditionReason};
+use podpolicy_api::{AdmissionBackend, AdmissionStatus, ConditionReason, FindingReason, PodPolicyStatus};
 use podpolicy_engine::{Policy, PolicyId};
 
 /// What is known of how pods are given their settings when they are created.
@@ -45,6 +45,8 @@ pub(crate) struct Standing {
     pub(crate) progress: Progress,
     /// Where the policy is left out, and why.
     pub(crate) omitted: Option<String>,
+    /// Who else keeps some of its pods from being asked about, and how. It is in force for all others.
+    pub(crate) narrowed: Option<String>,
 }
 
 /// How far a policy has come.
@@ -111,6 +113,7 @@ pub(crate) struct AtCreation {
     pub(crate) backend: Option<AdmissionBackend>,
     pub(crate) progress: Progress,
     pub(crate) omitted: Option<String>,
+    pub(crate) narrowed: Option<String>,
 }
 
 impl AdmissionState {
@@ -120,30 +123,43 @@ impl AdmissionState {
             Self::Off => return None,
             Self::Starting => {
                 let progress = Progress::Unknown("the operator is looking at what the API server offers".to_owned());
-                return Some(AtCreation { backend: None, progress, omitted: None });
+                return Some(AtCreation { backend: None, progress, omitted: None, narrowed: None });
             }
             Self::On(standings) => standings,
         };
         let backend = Some(standings.backend);
         // One of another spec says nothing of this one, and one of the same spec before it was changed and changed back neither.
         let standing = standings.policies.get(policy.id()).filter(|standing| Arc::ptr_eq(&standing.policy, policy));
-        if let Some(Standing { policy: _, progress, omitted }) = standing {
-            return Some(AtCreation { backend, progress: progress.clone(), omitted: omitted.clone() });
+        if let Some(Standing { policy: _, progress, omitted, narrowed }) = standing {
+            let (progress, omitted, narrowed) = (progress.clone(), omitted.clone(), narrowed.clone());
+            return Some(AtCreation { backend, progress, omitted, narrowed });
         }
         let unknown = || Progress::Unknown("the present spec is being brought to the API server".to_owned());
-        Some(AtCreation { backend, progress: standings.problem.clone().map_or_else(unknown, Progress::Stuck), omitted: None })
+        let progress = standings.problem.clone().map_or_else(unknown, Progress::Stuck);
+        Some(AtCreation { backend, progress, omitted: None, narrowed: None })
     }
 }
 
 impl AtCreation {
-    /// With what the policy's status said before in place of what nobody knows. So a restart of the operator changes no status. What was
-    /// said of one backend is nothing about another.
-    pub(crate) fn or_as_before(self, before: Option<&AdmissionStatus>, present: Option<i64>) -> Self {
+    /// Where the policy, or some of its pods, are left out, and why.
+    pub(crate) fn left_out(&self) -> Option<&str> {
+        self.omitted.as_deref().or(self.narrowed.as_deref())
+    }
+
+    /// Falls back to what the policy's status says where the present state is unknown, so a restart of the operator changes no status. What
+    /// was said of one backend is nothing about another.
+    pub(crate) fn or_as_before(self, before: &PodPolicyStatus, present: Option<i64>) -> Self {
         let Progress::Unknown(message) = self.progress else { return self };
         let is_about_this =
             |before: &&AdmissionStatus| Some(before.generation) == present && self.backend.is_none_or(|backend| backend == before.backend);
-        match before.filter(is_about_this) {
-            Some(before) => Self { progress: Progress::InForce, omitted: before.message.clone(), ..self },
+        match before.admission.as_ref().filter(is_about_this) {
+            Some(admission) => {
+                let omitted = admission.message.clone();
+                // Of a policy that is left out, the finding says the same.
+                let finding = before.findings.iter().find(|finding| finding.reason == FindingReason::NotAtCreation);
+                let narrowed = finding.filter(|_| omitted.is_none()).map(|finding| finding.message.clone());
+                Self { progress: Progress::InForce, omitted, narrowed, ..self }
+            }
             None => Self { progress: Progress::Waiting(message), ..self },
         }
     }
@@ -151,19 +167,40 @@ impl AtCreation {
 
 #[cfg(test)]
 mod tests {
+    use podpolicy_api::Finding;
+
     use super::*;
 
     #[test]
     fn what_was_said_before_counts_for_the_same_generation_and_backend_only() {
-        let before = AdmissionStatus { backend: AdmissionBackend::Webhook, generation: 2, message: None };
-        let now = |backend, present| {
-            let unknown = AtCreation { backend, progress: Progress::Unknown("asking".to_owned()), omitted: None };
-            unknown.or_as_before(Some(&before), present).progress
-        };
+        let admission = Some(AdmissionStatus { backend: AdmissionBackend::Webhook, generation: 2, message: None });
+        let before = PodPolicyStatus { admission, ..PodPolicyStatus::default() };
+        let now = |backend, present| unknown(backend).or_as_before(&before, present).progress;
         let waiting = Progress::Waiting("asking".to_owned());
         assert_eq!(now(None, Some(2)), Progress::InForce);
         assert_eq!(now(Some(AdmissionBackend::Webhook), Some(2)), Progress::InForce);
         assert_eq!(now(Some(AdmissionBackend::Webhook), Some(3)), waiting);
         assert_eq!(now(Some(AdmissionBackend::Native), Some(2)), waiting);
+    }
+
+    #[test]
+    fn what_was_said_before_of_pods_that_are_left_out_counts_as_well() {
+        let said = |message: &str| {
+            let reason = FindingReason::NotAtCreation;
+            Finding { reason, field: "spec".to_owned(), pods: 0, example: String::new(), message: message.to_owned() }
+        };
+        for (omitted, finding, narrowed) in
+            [(None, None, None), (None, Some("aks"), Some("aks")), (Some("too large"), Some("too large"), None)]
+        {
+            let message = omitted.map(str::to_owned);
+            let admission = Some(AdmissionStatus { backend: AdmissionBackend::Webhook, generation: 2, message });
+            let before = PodPolicyStatus { admission, findings: finding.map(said).into_iter().collect(), ..PodPolicyStatus::default() };
+            let now = unknown(None).or_as_before(&before, Some(2));
+            assert_eq!((now.omitted.as_deref(), now.narrowed.as_deref()), (omitted, narrowed));
+        }
+    }
+
+    fn unknown(backend: Option<AdmissionBackend>) -> AtCreation {
+        AtCreation { backend, progress: Progress::Unknown("asking".to_owned()), omitted: None, narrowed: None }
     }
 }

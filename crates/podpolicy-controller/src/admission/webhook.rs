@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podpolicy_admission::webhook::{self, Options, State};
+use podpolicy_admission::webhook::{self, LeftOut, Options, State};
 use podpolicy_api::AdmissionBackend;
 use podpolicy_engine::{Policy, PolicyId, Program};
 use tokio::{sync::watch, task::JoinSet};
@@ -113,7 +113,8 @@ fn standings(state: &State, program: Option<&Program>, now: Instant) -> Standing
         state.in_force.iter().flat_map(|program| program.policies()).map(|policy| (policy.id(), policy)).collect();
     let problem = state.problem.clone().map(Problem::Failing);
     let is_settled = settles_at(state).is_none_or(|at| at <= now);
-    let policies = program.into_iter().flat_map(Program::policies).map(|policy| {
+    let policies = program.into_iter().flat_map(|program| program.policies().iter().map(move |policy| (program, policy)));
+    let policies = policies.map(|(program, policy)| {
         let is_asked_about = in_force.get(policy.id()).is_some_and(|known| **known == *policy);
         let progress = if is_asked_about && is_settled {
             Progress::InForce
@@ -122,7 +123,19 @@ fn standings(state: &State, program: Option<&Program>, now: Instant) -> Standing
         } else {
             Progress::Waiting("API servers are being told whom to ask about new pods".to_owned())
         };
-        (policy.id().clone(), Standing { policy: Arc::clone(policy), progress, omitted: None })
+        let (omitted, narrowed) = left_out(state, policy, program);
+        (policy.id().clone(), Standing { policy: Arc::clone(policy), progress, omitted, narrowed })
     });
     Standings { backend: AdmissionBackend::Webhook, policies: policies.collect(), problem }
+}
+
+/// Why no pod of the policy, or why not all, are asked about although the configuration is as the operator wants it.
+fn left_out(state: &State, policy: &Policy, program: &Program) -> (Option<String>, Option<String>) {
+    let Some(narrowed) = &state.narrowed else { return (None, None) };
+    let message = || Some(narrowed.message.clone());
+    match narrowed.leaves_out(policy, program) {
+        LeftOut::Nothing => (None, None),
+        LeftOut::Partly => (None, message()),
+        LeftOut::Wholly => (message(), None),
+    }
 }

@@ -48,8 +48,8 @@ pub(super) fn readiness(at_creation: &AtCreation) -> Option<Vec<Verdict>> {
     }
 }
 
-/// That the policy is left out somewhere.
+/// That the policy, or some of its pods, are left out somewhere.
 pub(super) fn finding(at_creation: &AtCreation) -> Option<Finding> {
-    let message = at_creation.omitted.clone()?;
+    let message = at_creation.left_out()?.to_owned();
     Some(Finding { reason: FindingReason::NotAtCreation, field: "spec".to_owned(), pods: 0, example: String::new(), message })
 }

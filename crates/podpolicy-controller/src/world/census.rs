@@ -124,6 +124,9 @@ impl World {
         for (id, slot) in &self.policies {
             *census.policies.entry((id.kind, Readiness::of(slot))).or_default() += 1;
             let Some(at_creation) = self.at_creation(slot) else { continue };
+            if at_creation.left_out().is_some() {
+                *census.findings.entry(FindingReason::NotAtCreation).or_default() += 1;
+            }
             let state = match (at_creation.progress, at_creation.omitted) {
                 (Progress::InForce, None) => AtCreationState::InForce,
                 (Progress::InForce, Some(_)) => AtCreationState::LeftOut,
@@ -131,9 +134,6 @@ impl World {
                 (Progress::Stuck(_), _) => AtCreationState::Stuck,
             };
             *census.at_creation.entry(state).or_default() += 1;
-            if state == AtCreationState::LeftOut {
-                *census.findings.entry(FindingReason::NotAtCreation).or_default() += 1;
-            }
         }
         census
     }

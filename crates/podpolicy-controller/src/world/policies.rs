@@ -200,7 +200,7 @@ impl World {
 
     /// How a policy stands at creation; nothing where pods are given nothing then.
     pub(crate) fn at_creation(&self, slot: &PolicySlot) -> Option<AtCreation> {
-        Some(self.admission.of(&slot.policy)?.or_as_before(slot.status.admission.as_ref(), slot.generation))
+        Some(self.admission.of(&slot.policy)?.or_as_before(&slot.status, slot.generation))
     }
 
     /// Why the policy selects fewer pods than it seems to.

@@ -109,13 +109,14 @@ fn touched(id: &PolicyId, slot: &PolicySlot) -> Option<WorkloadId> {
 }
 
 fn gate(at_creation: Option<AtCreation>) -> Gate {
-    let Some(AtCreation { backend: _, progress, omitted }) = at_creation else {
+    let Some(AtCreation { backend: _, progress, omitted, narrowed }) = at_creation else {
         let message = "nothing gives pods their settings when they are created (--admission none), so that replacing them is of no use";
         return Gate::Never(message.to_owned());
     };
-    match (progress, omitted) {
+    // A pod that is left out would be replaced by one that lacks the settings as well.
+    match (progress, omitted.or(narrowed)) {
         (Progress::InForce, None) => Gate::InForce,
-        (Progress::InForce, Some(omitted)) => Gate::Never(omitted),
+        (Progress::InForce, Some(left_out)) => Gate::Never(left_out),
         // What fails is tried again.
         (Progress::Unknown(message) | Progress::Waiting(message) | Progress::Stuck(Problem::Failing(message)), _) => Gate::Waiting(message),
         (Progress::Stuck(problem), _) => Gate::Never(problem.to_string()),
