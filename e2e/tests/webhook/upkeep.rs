@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
-use podpolicy_admission::webhook::{self, Certificates};
+use podpolicy_admission::webhook::{self, Certificates, FailurePolicy};
 use podpolicy_e2e::wait::{DEADLINE, Seen, eventually};
 use podpolicy_e2e::{TestNamespace, shared};
 use serde_json::json;
@@ -50,7 +51,7 @@ async fn configuration_that_somebody_breaks_or_deletes_comes_right_again() -> an
 async fn right_again(desk: &Desk, whole: Option<&Vec<MutatingWebhook>>, after: &str) -> anyhow::Result<()> {
     eventually(&format!("the configuration to be right after {after}"), DEADLINE, async || {
         let live = desk.configuration().await?;
-        Ok(Seen::when(live.as_ref().is_some_and(|live| live.webhooks.as_ref() == whole && live.labels().len() == 1), live))
+        Ok(Seen::when(live.as_ref().is_some_and(|live| live.webhooks.as_ref() == whole && live.labels().len() == 2), live))
     })
     .await
 }
@@ -165,6 +166,147 @@ async fn told(desk: &Desk, words: &str) -> anyhow::Result<()> {
         Ok(Seen::when(problem.as_ref().is_some_and(|problem| problem.contains(words)), problem))
     })
     .await
+}
+
+#[tokio::test]
+async fn what_others_add_is_kept_and_said_and_not_fought() -> anyhow::Result<()> {
+    let plane = shared().await;
+    let namespace = TestNamespace::create(&plane.config(), "added").await?;
+    let other = TestNamespace::create(&plane.config(), "added").await?;
+    let desk = Desk::open(plane.client(), namespace.name(), |_| {}).await?;
+    desk.decide(label_in(namespace.name())).await?;
+    desk.reaches(namespace.name()).await?;
+
+    let added: LabelSelectorRequirement =
+        serde_json::from_value(json!({ "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [namespace.name()] }))?;
+    let condition = json!({ "name": "no-jobs", "expression": "object.metadata.name != 'job'" });
+    let patch = json!([
+        { "op": "add", "path": "/webhooks/0/namespaceSelector/matchExpressions/-", "value": added },
+        { "op": "add", "path": "/webhooks/0/matchConditions/-", "value": condition },
+        { "op": "add", "path": "/metadata/labels/team", "value": "platform" },
+    ]);
+    let changed = alter(&desk, &patch).await?;
+    narrowed(&desk, Some(&format!("kubernetes.io/metadata.name NotIn ({namespace})"))).await?;
+    desk.spares(namespace.name()).await?;
+    desk.decide(label_in(namespace.name())).await?;
+    let live = desk.configuration().await?.expect("it is there");
+    assert_eq!(live.resource_version(), changed.resource_version(), "nobody writes in turns");
+
+    // The operator wants something else: it writes its part, and keeps what was added.
+    let spec = "{ selector: {}, labels: { team: shop } }";
+    desk.decide(program(&[(Some(namespace.name()), spec), (Some(other.name()), spec)])).await?;
+    desk.reaches(other.name()).await?;
+    desk.spares(namespace.name()).await?;
+    let live = desk.configuration().await?.expect("it is there");
+    assert_eq!(live.labels().get("team").map(String::as_str), Some("platform"));
+    let webhook = &live.webhooks.as_ref().expect("it has webhooks")[0];
+    let expressions = webhook.namespace_selector.as_ref().and_then(|selector| selector.match_expressions.clone()).unwrap_or_default();
+    assert_eq!((expressions.len(), expressions.last()), (2, Some(&added)));
+    assert_eq!(webhook.match_conditions.as_ref().map(Vec::len), Some(2));
+
+    alter(&desk, &json!([{ "op": "remove", "path": "/webhooks/0/namespaceSelector/matchExpressions/1" }])).await?;
+    narrowed(&desk, Some("\"no-jobs\" in matchConditions")).await?;
+    desk.reaches(namespace.name()).await?;
+    alter(&desk, &json!([{ "op": "remove", "path": "/webhooks/0/matchConditions/1" }])).await?;
+    narrowed(&desk, None).await?;
+    desk.close().await
+}
+
+#[tokio::test]
+async fn whoever_keeps_changing_the_configuration_is_named_and_not_fought_without_end() -> anyhow::Result<()> {
+    let plane = shared().await;
+    let namespace = TestNamespace::create(&plane.config(), "fight").await?;
+    let desk = Desk::open(plane.client(), namespace.name(), |options| options.failure_policy = FailurePolicy::Ignore).await?;
+    desk.decide(label_in(namespace.name())).await?;
+    let is_ignore = |live: &MutatingWebhookConfiguration| {
+        live.webhooks.as_ref().is_some_and(|webhooks| webhooks[0].failure_policy.as_deref() == Some("Ignore"))
+    };
+    let problem = || desk.state.borrow().problem.clone();
+    let mut changes = 0;
+    // It is restored at once, until that has happened too often.
+    loop {
+        changes += 1;
+        alter(&desk, &json!([{ "op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail" }])).await?;
+        let is_waiting = eventually("the configuration to be restored, or a wait", DEADLINE, async || {
+            let is_right = desk.configuration().await?.as_ref().is_some_and(is_ignore);
+            let is_waiting = desk.state.borrow().in_force.is_none();
+            let outcome = if is_waiting { Some(true) } else { is_right.then_some(false) };
+            Ok(outcome.map_or_else(|| Seen::NotYet(format!("{:?}", problem())), Seen::Done))
+        })
+        .await?;
+        if is_waiting {
+            break;
+        }
+        anyhow::ensure!(changes < 30, "it was restored at once each time");
+    }
+    assert!(changes > 5, "only {changes} changes");
+    told(&desk, "again and again by enforcer").await?;
+    // Nobody changes it any more.
+    eventually("the configuration to be right in the end", DEADLINE, async || {
+        let live = desk.configuration().await?;
+        Ok(Seen::when(live.as_ref().is_some_and(is_ignore) && desk.state.borrow().in_force.is_some(), live))
+    })
+    .await?;
+    told(&desk, "again and again by enforcer").await?;
+    desk.close().await
+}
+
+/// Changes the configuration, as somebody who is not the operator.
+async fn alter(desk: &Desk, patch: &serde_json::Value) -> anyhow::Result<MutatingWebhookConfiguration> {
+    let params = PatchParams { field_manager: Some("enforcer".to_owned()), ..PatchParams::default() };
+    let patch = Patch::Json::<()>(serde_json::from_value(patch.clone())?);
+    Ok(desk.configurations().patch(&desk.options.name, &params, &patch).await?)
+}
+
+async fn narrowed(desk: &Desk, words: Option<&str>) -> anyhow::Result<()> {
+    eventually(&format!("narrowed to be {words:?}"), DEADLINE, async || {
+        let message = desk.state.borrow().narrowed.as_ref().map(|narrowed| narrowed.message.clone());
+        let is_so = match (&message, words) {
+            (Some(message), Some(words)) => message.contains(words),
+            (message, words) => message.is_none() && words.is_none(),
+        };
+        Ok(Seen::when(is_so, message))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn missing_namespace_is_said_and_waited_for() -> anyhow::Result<()> {
+    let plane = shared().await;
+    let namespace = TestNamespace::create(&plane.config(), "homeless").await?;
+    let home = format!("{namespace}-home");
+    let desk = Desk::open(plane.client(), &home, |_| {}).await?;
+    let program = Arc::new(label_in(namespace.name()));
+    desk.programs.send_replace(Some(Arc::clone(&program)));
+    told(&desk, &format!("namespace {home} does not exist")).await?;
+    assert!(desk.configuration().await?.is_none(), "nobody could answer");
+
+    let namespaces: Api<Namespace> = Api::all(plane.client());
+    let metadata = ObjectMeta { name: Some(home.clone()), ..ObjectMeta::default() };
+    namespaces.create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await?;
+    desk.in_force(&program).await?;
+    desk.reaches(namespace.name()).await?;
+    desk.close().await?;
+    namespaces.delete(&home, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn namespace_that_is_being_deleted_is_said() -> anyhow::Result<()> {
+    let plane = shared().await;
+    let namespace = TestNamespace::create(&plane.config(), "leaving").await?;
+    // Somebody's finalizer, by which the namespace stays for as long as the test wants.
+    let maps: Api<ConfigMap> = Api::namespaced(plane.client(), namespace.name());
+    let finalizers = Some(vec!["example.com/hold".to_owned()]);
+    let metadata = ObjectMeta { name: Some("hold".to_owned()), finalizers, ..ObjectMeta::default() };
+    maps.create(&PostParams::default(), &ConfigMap { metadata, ..ConfigMap::default() }).await?;
+    Api::<Namespace>::all(plane.client()).delete(namespace.name(), &DeleteParams::default()).await?;
+
+    let desk = Desk::open(plane.client(), namespace.name(), |_| {}).await?;
+    desk.programs.send_replace(Some(Arc::new(label_in(namespace.name()))));
+    told(&desk, &format!("namespace {namespace} is being deleted")).await?;
+    maps.patch("hold", &PatchParams::default(), &Patch::Merge(json!({ "metadata": { "finalizers": null } }))).await?;
+    desk.close().await
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub struct Narrowed {
     /// What somebody else added to which object, and what to do.
     pub message: String,
     /// The namespaces that are concerned.
-    namespaces: BTreeMap<String, LeftOut>,
+    pub namespaces: BTreeMap<String, LeftOut>,
 }
 
 /// How many pods somebody else keeps from the webhook.

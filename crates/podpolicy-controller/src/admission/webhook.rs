@@ -139,3 +139,34 @@ fn left_out(state: &State, policy: &Policy, program: &Program) -> (Option<String
         LeftOut::Wholly => (message(), None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use podpolicy_admission::webhook::Narrowed;
+    use podpolicy_engine::Settings;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn policy_is_left_out_where_somebody_else_keeps_all_of_its_pods_from_the_webhook() {
+        let policies = ["shop", "bank", "club"].map(|namespace| {
+            let metadata = json!({ "name": "all", "namespace": namespace });
+            let policy = json!({ "metadata": metadata, "spec": { "selector": {}, "labels": { "team": "a" } } });
+            Arc::new(Policy::from_namespaced(&serde_json::from_value(policy).unwrap()))
+        });
+        let program = Arc::new(Program::new(policies, HashMap::new(), Settings::default()));
+        let namespaces = [("shop".to_owned(), LeftOut::Wholly), ("bank".to_owned(), LeftOut::Partly)].into();
+        let narrowed = Some(Arc::new(Narrowed { message: "narrowed".to_owned(), namespaces }));
+        let state = State { in_force: Some(Arc::clone(&program)), narrowed, ..State::default() };
+        let standings = standings(&state, Some(&program), Instant::now());
+        let of = |namespace: &str| {
+            let standing = &standings.policies[&PolicyId::namespaced(namespace, "all")];
+            assert_eq!(standing.progress, Progress::InForce);
+            (standing.omitted.as_deref(), standing.narrowed.as_deref())
+        };
+        assert_eq!(of("shop"), (Some("narrowed"), None));
+        assert_eq!(of("bank"), (None, Some("narrowed")));
+        assert_eq!(of("club"), (None, None));
+    }
+}

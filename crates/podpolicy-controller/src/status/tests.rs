@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     Config,
+    admission::Progress,
     observe::{self, Observation, Observed, What},
     source::{SelectingKind, Source, Watchable},
     world::World,
@@ -64,22 +65,16 @@ impl Cluster {
         self.see(Watchable::ClusterPodPolicies, Observed::ClusterPodPolicy(serde_json::from_value(policy).unwrap()));
     }
 
-    fn status_of(&mut self, id: &PolicyId) -> PodPolicyStatus {
+    fn status_of(&mut self, id: &PolicyId, at_creation: Option<&AtCreation>) -> PodPolicyStatus {
         self.0.plan(usize::MAX);
         let (slot, pods) = self.0.policy(id).unwrap();
-        let around = Around {
-            blindness: None,
-            at_creation: None,
-            exec_checked: None,
-            refused_everywhere: &[],
-            aside: &self.0.aside(slot),
-            rollout: None,
-        };
+        let around =
+            Around { blindness: None, at_creation, exec_checked: None, refused_everywhere: &[], aside: &self.0.aside(slot), rollout: None };
         of(slot, pods, around, Timestamp::UNIX_EPOCH)
     }
 
     fn status(&mut self) -> PodPolicyStatus {
-        self.status_of(&PolicyId::namespaced("shop", "all"))
+        self.status_of(&PolicyId::namespaced("shop", "all"), None)
     }
 }
 
@@ -174,14 +169,35 @@ fn namespaces_that_are_excluded_are_told_where_the_policy_selects_no_other() {
     cluster.cluster_policy(
         &json!({ "selector": {}, "namespaceSelector": { "matchLabels": { "tier": "system" } }, "labels": { "team": "a" } }),
     );
-    let status = cluster.status_of(&id);
+    let status = cluster.status_of(&id, None);
     for kind in [ConditionType::Ready, ConditionType::Compliant] {
         assert!(message(&status, kind).ends_with("(--exclude-namespaces), and it selects only kube-system"), "{}", message(&status, kind));
     }
     cluster.0.take_changed_policies();
     cluster.namespace("shop", &json!({ "tier": "system" }));
     assert_eq!(cluster.0.take_changed_policies(), std::slice::from_ref(&id), "it may say something else now");
-    assert_eq!(message(&cluster.status_of(&id), ConditionType::Compliant), "the policy selects no pod");
+    assert_eq!(message(&cluster.status_of(&id, None), ConditionType::Compliant), "the policy selects no pod");
+}
+
+#[test]
+fn pods_that_somebody_else_leaves_out_at_creation_are_a_finding_and_the_policy_stays_ready() {
+    let mut cluster = Cluster::new();
+    cluster.policy(&json!({ "selector": {}, "labels": { "team": "shop" } }), &json!({}));
+    let id = PolicyId::namespaced("shop", "all");
+    let narrowed = Some("somebody else narrowed the webhook".to_owned());
+    let backend = Some(AdmissionBackend::Webhook);
+    let mut at_creation = AtCreation { backend, progress: Progress::InForce, omitted: None, narrowed };
+    let status = cluster.status_of(&id, Some(&at_creation));
+    assert_eq!(status.condition(ConditionType::Ready).unwrap().status, "True");
+    assert_eq!(status.admission.unwrap().message, None, "the present generation is in force");
+    let found: Vec<_> = status.findings.iter().map(|finding| (finding.reason, finding.message.as_str())).collect();
+    assert_eq!(found, [(FindingReason::NotAtCreation, "somebody else narrowed the webhook")]);
+
+    // Where no pod is asked about, it is not in force at all.
+    at_creation.omitted = at_creation.narrowed.take();
+    let status = cluster.status_of(&id, Some(&at_creation));
+    let ready = status.condition(ConditionType::Ready).unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NotAtCreation"));
 }
 
 #[test]
