@@ -159,7 +159,7 @@ pub enum FindingReason {
     WouldChange,
     /// The API server refused or failed the write.
     WriteFailed,
-    /// The policy is left out of what pods are given when they are created.
+    /// The policy, or some of its pods, are left out of what pods are given when they are created.
     NotAtCreation,
 }
 
