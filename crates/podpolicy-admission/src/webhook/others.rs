@@ -4,6 +4,7 @@
 //! operator's own, and was removed or changed, does not count as an addition.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
 };
@@ -33,7 +34,7 @@ pub struct Narrowed {
 }
 
 /// How many pods somebody else keeps from the webhook.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LeftOut {
     /// None: all are asked about.
     Nothing,
@@ -53,16 +54,15 @@ impl Narrowed {
         match policy.id().kind {
             PolicyKind::PodPolicy => of(&policy.id().namespace),
             PolicyKind::ClusterPodPolicy => {
-                let acts_in = |namespace: &&str| {
+                let acts_in = |namespace: &str| {
                     let selects = |selector: &podpolicy_engine::Selector| selector.matches(&labels(program, namespace));
-                    !program.excluded_namespaces().contains(*namespace) && policy.namespace_selector().is_none_or(selects)
+                    !program.excluded_namespaces().contains(namespace) && policy.namespace_selector().is_none_or(selects)
                 };
-                let extents: BTreeSet<_> = program.namespaces().filter(acts_in).map(of).collect();
-                match (extents.first(), extents.last()) {
-                    (Some(LeftOut::Wholly), _) => LeftOut::Wholly,
-                    (_, None | Some(LeftOut::Nothing)) => LeftOut::Nothing,
-                    (_, Some(LeftOut::Partly | LeftOut::Wholly)) => LeftOut::Partly,
+                if !self.namespaces.keys().any(|namespace| acts_in(namespace)) {
+                    return LeftOut::Nothing;
                 }
+                let is_asked_about = |namespace: &str| of(namespace) != LeftOut::Wholly && acts_in(namespace);
+                if program.namespaces().any(is_asked_about) { LeftOut::Partly } else { LeftOut::Wholly }
             }
         }
     }
@@ -137,13 +137,18 @@ pub(super) fn narrowed(live: &MutatingWebhookConfiguration, wanted: &MutatingWeb
         texts.extend(by_condition.iter().map(|condition| format!("{:?} in matchConditions", condition.name)));
 
         let depends_on_pod = in_words(&by_object).is_some() || !by_condition.is_empty();
-        let asked_about = wanted.namespace_selector.clone().unwrap_or_default();
+        if !depends_on_pod && in_words(&by_namespace).is_none() {
+            continue;
+        }
+        // API servers accept no selector that cannot be read.
+        let asked_about = Selector::try_from(wanted.namespace_selector.clone().unwrap_or_default()).unwrap_or_default();
+        let by_namespace = Selector::try_from(by_namespace).unwrap_or_default();
         for namespace in program.namespaces() {
             let labels = labels(program, namespace);
-            if !matches(&asked_about, &labels) {
+            if !asked_about.matches(&labels) {
                 continue;
             }
-            if !matches(&by_namespace, &labels) {
+            if !by_namespace.matches(&labels) {
                 namespaces.insert(namespace.to_owned(), LeftOut::Wholly);
             } else if depends_on_pod {
                 namespaces.insert(namespace.to_owned(), LeftOut::Partly);
@@ -217,14 +222,9 @@ fn what(expression: &LabelSelectorRequirement) -> String {
 }
 
 /// A namespace's labels, or its name where they are not known.
-fn labels(program: &Program, namespace: &str) -> BTreeMap<String, String> {
+fn labels<'a>(program: &'a Program, namespace: &str) -> Cow<'a, BTreeMap<String, String>> {
     let by_name = || [(NAME_LABEL.to_owned(), namespace.to_owned())].into();
-    program.namespace_labels(namespace).cloned().unwrap_or_else(by_name)
-}
-
-/// Whether labels match. API servers accept no selector that cannot be read.
-fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+    program.namespace_labels(namespace).map_or_else(|| Cow::Owned(by_name()), Cow::Borrowed)
 }
 
 fn in_words(selector: &LabelSelector) -> Option<String> {
