@@ -1,15 +1,15 @@
-//! How often the configuration is restored when somebody else keeps changing what is the operator's. It reads no clock.
+//! Bounds how often the configuration is restored while somebody else keeps changing the operator's part. It reads no clock.
 
 use std::time::{Duration, Instant};
 
-/// So many changes are undone at once: people try things, and other operators come and go.
+/// This many changes in a row are undone without a wait: people try things out.
 const AT_ONCE: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// After so long without a change nobody fights any more.
+/// A fight is over after this time without a change.
 const QUIET: Duration = Duration::from_mins(5);
 
-/// The restorations in a row.
+/// Counts the restorations in a row.
 #[derive(Debug, Default)]
 pub(super) struct Fights {
     in_a_row: u32,
@@ -31,7 +31,7 @@ impl Fights {
         self.last = Some(now);
     }
 
-    /// Whether somebody has undone so much lately that it is more than an accident.
+    /// Whether there were so many changes lately that they are no accident.
     pub(super) fn is_on(&self, now: Instant) -> bool {
         self.in_a_row >= AT_ONCE && self.is_recent(now)
     }

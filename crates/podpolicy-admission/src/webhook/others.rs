@@ -1,7 +1,7 @@
 //! What others add to the configuration. Platforms and people narrow the selectors of webhooks, and some restore what they added for ever. Pure.
 //!
-//! Additions are kept, because undoing them would never end; but pods that they leave out are never passed over in silence. What is the
-//! operator's own, and was removed or changed, does not count as an addition.
+//! Additions are kept, because undoing them would never end. The pods that they leave out are always reported. An expression of the operator's
+//! own that somebody changed is not an addition.
 
 use std::{
     borrow::Cow,
@@ -24,12 +24,12 @@ pub(super) const OWN_EXPRESSIONS: &str = "podpolicy.dev/own-expressions";
 /// How many expressions, and how many values of each, a message has.
 const MOST_WORDS: usize = 5;
 
-/// Who left pods out, and which. Made from the configuration that API servers have.
+/// The pods that somebody else keeps from the webhook, read from the live configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Narrowed {
-    /// What somebody else added to which object, and what to do.
+    /// The object, what somebody else added to it, and what to do.
     pub message: String,
-    /// The namespaces that are concerned.
+    /// The namespaces in which pods are left out.
     pub namespaces: BTreeMap<String, LeftOut>,
 }
 
@@ -103,7 +103,7 @@ pub(super) fn keep_additions(live: &MutatingWebhookConfiguration, wanted: &mut M
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
     for wanted in wanted.webhooks.iter_mut().flatten() {
-        // Without a record all that is there may be an earlier operator's. Whoever adds will add again, and is left alone then.
+        // Without a record every expression may be an earlier operator's. An enforcer adds its own again, and they are kept then.
         let (Some(live), Some(recorded)) = (named(live, &wanted.name), recorded.get(&wanted.name)) else { continue };
         let added = added_expressions(live, wanted, recorded);
         let selector = wanted.namespace_selector.get_or_insert_default();
@@ -115,8 +115,7 @@ pub(super) fn keep_additions(live: &MutatingWebhookConfiguration, wanted: &mut M
     }
 }
 
-/// What others added to a configuration that is right otherwise, and which pods that leaves out. None if it leaves out none that the
-/// operator wants to be asked about.
+/// The pods that additions to a live configuration leave out. None if the operator wants to be asked about none of them.
 pub(super) fn narrowed(live: &MutatingWebhookConfiguration, wanted: &MutatingWebhookConfiguration, program: &Program) -> Option<Narrowed> {
     let mut texts = BTreeSet::new();
     let mut namespaces = BTreeMap::new();

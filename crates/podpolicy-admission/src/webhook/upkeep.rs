@@ -415,7 +415,7 @@ impl<'a> Upkeep<'a> {
         {
             self.published = Some((bundle, now));
         }
-        // In a fight it is right for the moment only.
+        // In a fight the configuration may be changed again at any moment.
         let fight = || self.fights.is_on(Instant::now()).then(|| self.fight().to_string());
         let problem = self.troubles.values().next().cloned().or_else(fight);
         let narrowed = self.narrowed.clone();
@@ -628,7 +628,7 @@ fn post_params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
 
-/// What it means if a Secret cannot be created because of its namespace.
+/// Explains a Secret that cannot be created because of its namespace.
 fn without_namespace(error: UpkeepError, namespace: &str) -> UpkeepError {
     let UpkeepError::Call { error: cause, .. } = &error else { return error };
     let kube::Error::Api(status) = &**cause else { return error };

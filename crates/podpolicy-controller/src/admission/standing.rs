@@ -45,7 +45,7 @@ pub(crate) struct Standing {
     pub(crate) progress: Progress,
     /// Where the policy is left out, and why.
     pub(crate) omitted: Option<String>,
-    /// Who else keeps some of its pods from being asked about, and how. It is in force for all others.
+    /// Why some of its pods get no settings: somebody else narrowed the webhook. It is in force for all others.
     pub(crate) narrowed: Option<String>,
 }
 
