@@ -1,7 +1,8 @@
-//! What others add to the configuration. Platforms and people narrow the selectors of webhooks, and some restore what they added for ever. Pure.
+//! What others add to the configuration. Platforms and people narrow the selectors of webhooks, and some restore their additions for ever.
+//! Pure.
 //!
-//! Additions are kept, because undoing them would never end. The pods that they leave out are always reported. An expression of the operator's
-//! own that somebody changed is not an addition.
+//! Additions are kept, because undoing them would never end. The pods that they leave out are always reported. An expression of the
+//! operator's own that somebody changed is not an addition.
 
 use std::{
     borrow::Cow,

@@ -94,7 +94,8 @@ pub enum UpkeepError {
     ForeignConfiguration(String),
     /// Somebody else keeps changing what the operator writes. It is written again, with waits of at most a minute.
     #[error(
-        "MutatingWebhookConfiguration {name} is changed or deleted again and again{}; find out who does it, and stop that", by(manager.as_ref())
+        "MutatingWebhookConfiguration {name} is changed or deleted again and again{}; find out who does it, and stop that",
+        by(manager.as_ref())
     )]
     Fight {
         /// The configuration.
@@ -104,14 +105,14 @@ pub enum UpkeepError {
     },
     /// The Secret's namespace does not exist. Tried again: it goes on once there is one.
     #[error(
-        "namespace {0} does not exist, and the webhook's certificates are kept in a Secret there; create it (kubectl create namespace {0}), \
-         or run the operator with another --own-namespace"
+        "namespace {0} does not exist, and the webhook's certificates are kept in a Secret there; create it \
+         (kubectl create namespace {0}), or run the operator with another --own-namespace"
     )]
     NoNamespace(String),
     /// The Secret's namespace is being deleted. Tried again: it goes on once there is a new one.
     #[error(
-        "namespace {0} is being deleted, and the webhook's certificates are kept in a Secret there; create it again once it is gone, or run \
-         the operator with another --own-namespace"
+        "namespace {0} is being deleted, and the webhook's certificates are kept in a Secret there; create it again once it is gone, \
+         or run the operator with another --own-namespace"
     )]
     NamespaceTerminating(String),
     /// Others write the same fields, and theirs stay.
