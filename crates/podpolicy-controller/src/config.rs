@@ -10,6 +10,9 @@ use crate::Election;
 /// The namespaces of Kubernetes itself, in which no ClusterPodPolicy acts by default.
 pub const DEFAULT_EXCLUDED_NAMESPACES: [&str; 3] = KUBERNETES_NAMESPACES;
 
+/// The operator's own namespace, unless it has another.
+pub const DEFAULT_OWN_NAMESPACE: &str = "podpolicy-system";
+
 /// How the operator is configured.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -17,6 +20,8 @@ pub struct Config {
     pub watched: Watched,
     /// How many writes to pods may be under way at once. At least 1.
     pub concurrency: usize,
+    /// The operator's own namespace, in which it tries what the API server can do.
+    pub own_namespace: String,
     /// Namespaces in which no ClusterPodPolicy acts.
     pub excluded_namespaces: BTreeSet<String>,
     /// Label and annotation keys that no policy may set, beside those of Kubernetes.
@@ -60,6 +65,7 @@ impl Default for Config {
         Self {
             watched: Watched::Cluster,
             concurrency: 32,
+            own_namespace: DEFAULT_OWN_NAMESPACE.to_owned(),
             excluded_namespaces: DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into(),
             protected_keys: BTreeSet::new(),
             admission: AdmissionMode::None,

@@ -23,13 +23,15 @@ mod serve;
 mod snapshot;
 mod source;
 mod status;
+mod support;
 mod world;
 
 pub use cleanup::{CleanUp, CleanUpError, CleanedPods, CleanedUp, clean_up};
-pub use config::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, Watched};
+pub use config::{AdmissionMode, Config, DEFAULT_EXCLUDED_NAMESPACES, DEFAULT_OWN_NAMESPACE, Watched};
 pub use health::Health;
 pub use leadership::{Election, ElectionTimes, LEASE_NAME};
 pub use metrics::Metrics;
 pub use reconcile::{RunError, run};
 pub use serve::{ServeError, Shown, serve, serve_protected};
 pub use snapshot::{SeenPod, SeenPolicy, Snapshot, SnapshotError, Snapshots};
+pub use support::{SupportError, ask as ask_support};

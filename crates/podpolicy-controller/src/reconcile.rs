@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 use kube::Client;
-use podpolicy_engine::PolicyId;
+use podpolicy_engine::{PolicyId, Support};
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
@@ -26,7 +26,7 @@ use crate::{
     retry::{Pace, Queue, Spacing},
     rollout::Rollouts,
     source::Source,
-    status,
+    status, support,
     world::{World, Write},
 };
 
@@ -79,6 +79,7 @@ pub async fn run(
     drop(sender);
     // It writes nothing, and followers decide as well.
     let mut guard = guard::start(&client, &config.watched);
+    let mut support = support::start(&client, &config.own_namespace);
     let mut leadership = Leadership::run_for(&client, config.election.clone());
     // Whatever the rest believes, nothing is written once another may lead.
     let client = leadership.guard(client);
@@ -116,6 +117,10 @@ pub async fn run(
                 changed?;
                 reconciler.world.guard_changed(guard.state());
             }
+            changed = support.changed() => {
+                changed?;
+                reconciler.support_changed(support.state().as_ref().as_ref());
+            }
             changed = leadership.changed() => changed?,
             Some(Err(panic)) = watches.join_next() => return Err(panic.into()),
             Some(Err(panic)) = telling.join_next() => return Err(panic.into()),
@@ -136,6 +141,8 @@ struct Reconciler {
     concurrency: usize,
     metrics: Arc<Metrics>,
     was_synced: bool,
+    /// Whether it is known which newer fields the API server keeps.
+    knows_support: bool,
     started: Instant,
     /// Whether somebody who waits was told what for.
     told: bool,
@@ -169,6 +176,7 @@ impl Reconciler {
             world: World::new(config, sources),
             metrics,
             was_synced: false,
+            knows_support: false,
             started: Instant::now(),
             told: false,
             pods: Queue::new(),
@@ -182,6 +190,13 @@ impl Reconciler {
             changed: HashMap::new(),
             events,
             census_due: Instant::now(),
+        }
+    }
+
+    fn support_changed(&mut self, support: Option<&Support>) {
+        if let Some(support) = support {
+            self.knows_support = true;
+            self.world.set_support(support.clone());
         }
     }
 
@@ -207,7 +222,7 @@ impl Reconciler {
     fn step(&mut self, now: Instant, leads: bool) -> bool {
         self.metrics.set_leads(leads);
         if !self.was_synced {
-            if !self.world.is_synced() {
+            if !self.world.is_synced() || !self.knows_support {
                 self.tell_who_waits(now);
                 return false;
             }
@@ -234,7 +249,12 @@ impl Reconciler {
     fn tell_who_waits(&mut self, now: Instant) {
         if !self.told && now.duration_since(self.started) >= PATIENCE {
             self.told = true;
-            tracing::warn!("still waiting for the first list of {}", self.world.unsynced().join(", "));
+            let unsynced = self.world.unsynced();
+            if unsynced.is_empty() {
+                tracing::warn!("still waiting for the API server to say which newer fields it keeps");
+            } else {
+                tracing::warn!("still waiting for the first list of {}", unsynced.join(", "));
+            }
         }
     }
 

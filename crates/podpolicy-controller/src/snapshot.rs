@@ -17,6 +17,7 @@ use crate::{
     guard::{self, GuardState},
     observe::{self, Failure, Observation, What},
     source::{SelectingKind, Source, Watchable},
+    support,
     world::World,
 };
 
@@ -82,6 +83,7 @@ pub enum SnapshotError {
 /// Sees a cluster as it changes.
 pub struct Snapshots {
     client: Client,
+    own_namespace: String,
     world: World,
     observations: mpsc::Receiver<Observation>,
     _watches: JoinSet<()>,
@@ -95,10 +97,11 @@ impl Snapshots {
         let sources = namespace.map_or_else(|| observe::sources(&Watched::Cluster), of_namespace);
         let (sender, observations) = mpsc::channel(AT_ONCE);
         let watches = observe::start(client, &sources, &sender);
+        let own_namespace = config.own_namespace.clone();
         let mut world = World::new(config, &sources);
         // Until it is looked at.
         world.guard_changed(Arc::new(GuardState::as_remembered()));
-        Self { client: client.clone(), world, observations, _watches: watches, has_begun: false }
+        Self { client: client.clone(), own_namespace, world, observations, _watches: watches, has_begun: false }
     }
 
     /// The first time once all has been seen, later when something may have changed and nothing has for a moment.
@@ -111,6 +114,10 @@ impl Snapshots {
         } else {
             let in_time = timeout(PATIENCE, self.see_all()).await;
             in_time.unwrap_or_else(|_| Err(SnapshotError::TooSlow(self.world.unsynced())))?;
+            // Without an answer, newer fields count as kept.
+            if let Ok(found) = support::ask(&self.client, &self.own_namespace).await {
+                self.world.set_support(found);
+            }
             self.has_begun = true;
         }
         if self.world.has_commands() {

@@ -163,7 +163,6 @@ impl World {
     }
 
     /// Takes in which newer fields the API server keeps. Until then it is taken to keep all of them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the API server is not asked yet"))]
     pub(crate) fn set_support(&mut self, support: Support) {
         if self.support != support {
             self.support = support;

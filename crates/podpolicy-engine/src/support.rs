@@ -101,6 +101,11 @@ impl Support {
         Self { server, drops: drops.into_iter().collect() }
     }
 
+    /// The version of the server, where it is known.
+    pub fn server(&self) -> Option<Version> {
+        self.server
+    }
+
     /// Whether the server keeps the field.
     pub fn has(&self, feature: Feature) -> bool {
         !self.drops.contains(&feature)

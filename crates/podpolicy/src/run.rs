@@ -237,11 +237,12 @@ fn config(arguments: Arguments) -> Result<Config> {
         excluded_namespaces.extend(DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned));
     }
     if DEFAULT_EXCLUDED_NAMESPACES.iter().all(|name| excluded_namespaces.contains(*name)) {
-        excluded_namespaces.insert(arguments.own_namespace);
+        excluded_namespaces.insert(arguments.own_namespace.clone());
     }
     Ok(Config {
         watched,
         concurrency: arguments.concurrency.get().into(),
+        own_namespace: arguments.own_namespace,
         excluded_namespaces,
         protected_keys: words::given(arguments.protect_keys),
         admission: arguments.admission.into(),

@@ -101,7 +101,7 @@ impl Options {
                 "namespace" => options.namespace = words::namespace(value).map_err(wrong)?,
                 "exclude-namespaces" => options.exclude_namespaces = several(words::one_namespace)?,
                 "protect-keys" => options.protect_keys = several(words::one_key)?,
-                "kubernetes-version" => options.kubernetes_version = words::kubernetes_version(value).map_err(wrong)?,
+                "kubernetes-version" => options.kubernetes_version = Some(words::kubernetes_version(value).map_err(wrong)?),
                 _ => bail!("{CONFIG}.data.{key}: unknown; known are namespace, exclude-namespaces, protect-keys, kubernetes-version"),
             }
         }

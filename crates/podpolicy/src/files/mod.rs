@@ -20,7 +20,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Result;
 use clap::Args;
 use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
-use podpolicy_engine::{Exec, Policy, Program, Settings, kubernetes::Version};
+use podpolicy_engine::{Exec, Policy, Program, Settings, Support, kubernetes::Version};
 use podpolicy_manifests::{Facts, Manifest, Note, Rendered};
 
 use self::{parallel::in_parallel, policies::PolicyFiles, read::Loaded};
@@ -61,9 +61,10 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', value_name = "KEY", value_parser = words::one_key)]
     protect_keys: Vec<String>,
 
-    /// The version of Kubernetes that the manifests are for, such as 1.33 or v1.33.4
-    #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST, value_parser = words::kubernetes_version)]
-    kubernetes_version: Version,
+    /// The version of Kubernetes that the manifests are for, such as 1.33 or v1.33.4, with the feature gates that are on by default there
+    /// [default: 1.37; policies may use what has to be switched on]
+    #[arg(long, value_name = "VERSION", value_parser = words::kubernetes_version)]
+    kubernetes_version: Option<Version>,
 }
 
 /// What became of the files.
@@ -141,7 +142,6 @@ impl Options {
     ) -> Self {
         let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
         let exclude_namespaces = exclude_namespaces.unwrap_or_else(|| DEFAULT_EXCLUDED_NAMESPACES.map(str::to_owned).into());
-        let kubernetes_version = kubernetes_version.unwrap_or(Version::NEWEST);
         Self { policies, namespace, exclude_namespaces, protect_keys, kubernetes_version }
     }
 
@@ -161,6 +161,8 @@ impl Options {
         let settings = Settings {
             excluded_namespaces: words::given(self.exclude_namespaces.iter().cloned()),
             protected_keys: words::given(self.protect_keys.iter().cloned()),
+            // Files do not say which feature gates are on.
+            support: self.kubernetes_version.map_or_else(Support::all, Support::of),
             ..Settings::default()
         };
         // Whoever may write manifests may write commands into them.

@@ -12,6 +12,7 @@ use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use podpolicy_engine::kubernetes::Version;
 use podpolicy_manifests::{Check, Facts, Rule, Selected, Services, Severity};
 
 use self::report::Report;
@@ -160,7 +161,7 @@ fn report(inputs: &Inputs, disabled: &BTreeSet<&'static str>) -> Report {
     }
     let unknown_namespace = facts.unknown().next().map(str::to_owned);
     let program = inputs.options.decided_by(policies.policies, facts);
-    let kubernetes = inputs.options.kubernetes_version;
+    let kubernetes = inputs.options.kubernetes_version.unwrap_or(Version::NEWEST);
     let check = Check { program: &program, services: &services, namespace, kubernetes, disabled };
     let (mut pods, mut selecting) = (0, BTreeSet::new());
     for (file, checked) in files.iter().zip(in_parallel("checking", &files, |file| check.pods(&file.manifest))) {
