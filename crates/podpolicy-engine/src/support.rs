@@ -36,7 +36,7 @@ impl Feature {
     }
 
     /// The field, as messages name it.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::SleepHook => "sleep in hooks",
             Self::StopSignal => "lifecycle.stopSignal",

@@ -6,8 +6,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use podpolicy_admission::cel::{self, Compilation, Covers, Omission};
+use podpolicy_api::FindingReason;
 use podpolicy_controller::DEFAULT_EXCLUDED_NAMESPACES;
-use podpolicy_engine::{Exec, NamespaceFacts, Policy, PolicyKind, Program, Settings};
+use podpolicy_engine::{Exec, NamespaceFacts, Policy, PolicyKind, Program, Settings, Support, kubernetes::Version};
 
 use crate::{
     files::policies::{self, PolicyFiles},
@@ -35,13 +36,21 @@ pub(crate) struct Arguments {
     /// Label and annotation keys that no policy may set, comma-separated, beside those of Kubernetes
     #[arg(long, value_delimiter = ',', value_name = "KEY", value_parser = words::one_key)]
     protect_keys: Vec<String>,
+
+    /// The version of Kubernetes that the objects are for, such as 1.36, with the feature gates that are on by default there
+    ///
+    /// Fields that the API server does not know are left out: one of them would make it pass over all else in the object.
+    #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST, value_parser = words::kubernetes_version)]
+    kubernetes_version: Version,
 }
 
 /// Prints the objects; what cannot be compiled is said on stderr.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let files = policies::read(&arguments.policies, &arguments.namespace)?;
-    let notes = notes(&files);
-    let Compilation { units, omissions } = cel::compile(&program(files, &arguments.exclude_namespaces, &arguments.protect_keys));
+    let mut notes = notes(&files);
+    let program = program(files, arguments);
+    notes.extend(not_supported(&program));
+    let Compilation { units, omissions } = cel::compile(&program);
     let mut text = String::new();
     for unit in &units {
         for object in [serde_saphyr::to_string(&unit.policy), serde_saphyr::to_string(&unit.binding)] {
@@ -53,12 +62,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     output::print(&text)
 }
 
-fn program(files: PolicyFiles, excluded_namespaces: &[String], protected_keys: &[String]) -> Program {
+fn program(files: PolicyFiles, arguments: &Arguments) -> Program {
     let facts = |labels| Arc::new(NamespaceFacts { labels, ..NamespaceFacts::default() });
     let namespaces: HashMap<_, _> = files.namespaces.into_iter().map(|(name, labels)| (name, facts(labels))).collect();
     let settings = Settings {
-        excluded_namespaces: words::given(excluded_namespaces.iter().cloned()),
-        protected_keys: words::given(protected_keys.iter().cloned()),
+        excluded_namespaces: words::given(arguments.exclude_namespaces.iter().cloned()),
+        protected_keys: words::given(arguments.protect_keys.iter().cloned()),
+        support: Support::of(arguments.kubernetes_version),
         ..Settings::default()
     };
     // Whoever applies the objects may mutate every pod anyway.
@@ -70,6 +80,15 @@ fn program(files: PolicyFiles, excluded_namespaces: &[String], protected_keys: &
 fn notes(files: &PolicyFiles) -> Vec<String> {
     let commands = files.policies.iter().filter(|policy| policy.runs_commands()).map(policies::runs_commands);
     commands.chain(unknown_labels(files)).collect()
+}
+
+/// What the API server would not keep.
+fn not_supported(program: &Program) -> Vec<String> {
+    let refused = |policy: &Arc<Policy>| {
+        let findings = program.refused_everywhere(policy).into_iter().filter(|finding| finding.reason == FindingReason::NotSupported);
+        findings.map(|finding| format!("{}: {} is left out: {}", policy.id(), finding.field, finding.message)).collect::<Vec<_>>()
+    };
+    program.policies().iter().flat_map(refused).collect()
 }
 
 /// Whose labels the files do not say, and a cluster would.
