@@ -38,6 +38,14 @@ cluster: (_tools "go" "clang" "node")
 # All tests but those on a real node
 test: test-units test-api
 
+# Tests on the oldest and the newest version of Kubernetes, beside the one that all others use
+test-versions: (_tools "go" "clang")
+    e2e/matrix.sh --quick 1.30 1.37
+
+# Tests on the versions of Kubernetes that are named, or on all; UPDATE=1 writes the table in docs/kubernetes-versions.md
+matrix *versions: (_tools "go" "clang") manifest-tools
+    e2e/matrix.sh {{ versions }}
+
 # Rewrite crds/, docs/reference.md and expected results of tests from the code
 generate:
     UPDATE=1 cargo test --locked
@@ -52,7 +60,7 @@ manifests: manifest-tools
     @mkdir -p dist
     @"$(e2e/manifest-tools/build.sh)/kustomize" build config/default --output dist/install.yaml
 
-# Show on a real control plane what PodPolicy does; --keep leaves it up to play with
+# Show on a real control plane what PodPolicy does; --keep leaves it up to play with, KUBERNETES=1.30 takes another version
 demo *arguments: (_tools "go" "clang") control-plane
     @cargo build --locked -p podpolicy -p podpolicy-e2e --bins
     @e2e/demo.sh {{ arguments }}

@@ -14,8 +14,17 @@ use podpolicy_e2e::kubelet::FakeKubelet;
 use podpolicy_e2e::{ControlPlane, InProcess, Options, program};
 
 /// The pages with commands that need nothing but a cluster with the operator. `install.md` has a test of its own, and `tools.md` needs kustomize and helm.
-const PAGES: [&str; 8] =
-    ["labels-and-annotations.md", "settings-at-creation.md", "rollout.md", "exec.md", "metrics.md", "explain.md", "files.md", "check.md"];
+const PAGES: [&str; 9] = [
+    "labels-and-annotations.md",
+    "settings-at-creation.md",
+    "rollout.md",
+    "exec.md",
+    "metrics.md",
+    "explain.md",
+    "files.md",
+    "check.md",
+    "kubernetes-versions.md",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_every_how_to_work() -> anyhow::Result<()> {

@@ -289,3 +289,39 @@ fn other_files_of_a_folder_are_named_in_one_line() {
     );
     assert!(!ran.stderr.contains("empty.yaml"), "{}", ran.stderr);
 }
+
+#[test]
+fn settings_that_a_version_of_kubernetes_drops_are_left_out_with_a_word() {
+    const SIGNAL: &str = "\
+apiVersion: podpolicy.dev/v1alpha1
+kind: PodPolicy
+metadata: {name: quit}
+spec: {selector: {}, terminationGracePeriodSeconds: 60, containers: [{lifecycle: {stopSignal: SIGQUIT}}]}
+";
+    const LINUX: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  os: {name: linux}
+  containers: [{name: web, image: web}]
+";
+    let folder = Folder::with(&[("policy.yaml", SIGNAL), ("pod.yaml", LINUX)]);
+    let rendered = folder.run("render -p policy.yaml pod.yaml", "");
+    assert!(rendered.stdout.contains("stopSignal: SIGQUIT") && rendered.stderr.is_empty(), "{}{}", rendered.stdout, rendered.stderr);
+
+    let dropped = "Kubernetes 1.32 drops lifecycle.stopSignal; it needs Kubernetes 1.33 with the feature gate ContainerStopSignals";
+    let rendered = folder.run("render -p policy.yaml --kubernetes-version 1.32 pod.yaml", "");
+    assert_eq!(rendered.stdout, format!("{LINUX}  terminationGracePeriodSeconds: 60\n"));
+    assert!(rendered.stderr.contains(dropped), "{}", rendered.stderr);
+    folder.run("diff -p policy.yaml --kubernetes-version 1.32 pod.yaml", "").tells(dropped);
+
+    // One field that the API server does not know would make it pass over all else in the object.
+    for (version, words) in [("", "which is off by default"), (" --kubernetes-version 1.32", dropped)] {
+        let compiled = folder.run(&format!("compile -p policy.yaml{version}"), "");
+        assert!(compiled.stdout.contains("terminationGracePeriodSeconds"), "{}", compiled.stdout);
+        assert!(!compiled.stdout.contains("SIGQUIT"), "{}", compiled.stdout);
+        let left_out = "PodPolicy default/quit: containers[*].lifecycle.stopSignal is left out";
+        assert!(compiled.stderr.contains(left_out) && compiled.stderr.contains(words), "{}", compiled.stderr);
+    }
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
 use kube::api::DeleteParams;
-use podpolicy_controller::{AdmissionMode, Config};
+use podpolicy_controller::AdmissionMode;
 use podpolicy_e2e::kubelet::Fate;
 use podpolicy_e2e::{objects, shared};
 use serde_json::{Value, json};
