@@ -40,7 +40,19 @@ async fn left_behind() -> anyhow::Result<(ControlPlane, TestNamespace, Api<Pod>)
     apply(&client, name, POLICY).await?;
     let webhook = free_address()?.to_string();
     let url = format!("https://{webhook}/mutate");
-    let run = ["run", "--metrics-address", "", "--own-namespace", name, "--webhook-address", &webhook, "--webhook-url", &url];
+    let run = [
+        "run",
+        "--admission",
+        "auto",
+        "--metrics-address",
+        "",
+        "--own-namespace",
+        name,
+        "--webhook-address",
+        &webhook,
+        "--webhook-url",
+        &url,
+    ];
     let mut operator = Operator::spawn(plane.kubeconfig_path(), &run, &[])?;
     status(&policies, "standard", "ready", |status| status.admission.is_some() && verdict(status, "Ready").starts_with("True")).await?;
     pods.create(&PostParams::default(), &objects::pod("new", &[("app", "web")])).await?;

@@ -78,13 +78,17 @@ pub enum SupportError {
 
 /// What the API server does with newer fields, by a dry run in this namespace. Where that is not allowed: what its version does by default.
 pub async fn ask(client: &Client, namespace: &str) -> Result<Support, SupportError> {
-    let info = within(client.apiserver_version()).await?;
-    let server = info.git_version.parse::<Version>().ok();
+    let server = match within(client.apiserver_version()).await {
+        Ok(info) => info.git_version.parse::<Version>().ok(),
+        // Some proxies keep it to themselves.
+        Err(SupportError::Unavailable(kube::Error::Api(status))) if is_final(&status) => None,
+        Err(error) => return Err(error),
+    };
     for place in [namespace, ELSEWHERE] {
         match dropped(client, place).await {
             Ok(dropped) => return Ok(Support::found(server, dropped)),
             Err(SupportError::Unavailable(kube::Error::Api(status))) if status.code == 404 => {}
-            Err(SupportError::Unavailable(kube::Error::Api(status))) if status.code < 500 && status.code != 429 => {
+            Err(SupportError::Unavailable(kube::Error::Api(status))) if is_final(&status) => {
                 tracing::info!(
                     namespace = place,
                     cause = status.message,
@@ -96,6 +100,11 @@ pub async fn ask(client: &Client, namespace: &str) -> Result<Support, SupportErr
         }
     }
     Ok(server.map_or_else(Support::all, Support::of))
+}
+
+/// Whether asking again would be answered the same.
+fn is_final(status: &Status) -> bool {
+    status.code < 500 && status.code != 429
 }
 
 /// The features whose fields do not come back from a dry run, or are refused.

@@ -46,7 +46,9 @@ async fn operator_that_does_not_lead_answers_the_webhook() -> anyhow::Result<()>
     .await?;
     assert_eq!(pod.labels().get("team").map(String::as_str), Some("shop"));
     assert_eq!(pod.spec.unwrap().termination_grace_period_seconds, Some(60));
-    let written: Vec<_> = other.exchanges().into_iter().filter(|exchange| exchange.method != http::Method::GET).collect();
+    let written = other.exchanges().into_iter().filter(|exchange| exchange.method != http::Method::GET);
+    // PodTemplates are only ever sent as a dry run.
+    let written: Vec<_> = written.filter(|exchange| exchange.resource != "podtemplates").collect();
     assert!(written.is_empty(), "{written:?}");
     leader.stop().await?;
     follower.stop().await

@@ -16,7 +16,7 @@ use crate::scene::{Scene, plane, policy};
 
 /// Every field of a spec that holds a text, by its last name, and why it reaches nothing elsewhere. A new one must be thought of here, and be
 /// tried below if it names something.
-const TEXTS: [(&str, &str); 20] = [
+const TEXTS: [(&str, &str); 23] = [
     ("annotations", "written on selected pods"),
     ("command", "runs in selected pods, and only from who may run commands there"),
     ("enforcement", "one of two words"),
@@ -25,6 +25,7 @@ const TEXTS: [(&str, &str); 20] = [
     ("labels", "written on selected pods"),
     ("matchLabels", "labels of pods"),
     ("maxUnavailable", "a number"),
+    ("mode", "one of two words"),
     ("name", "of an HTTP header, sent to the pod itself"),
     ("names", "of containers of selected pods"),
     ("onFailure", "one of two words"),
@@ -32,8 +33,10 @@ const TEXTS: [(&str, &str); 20] = [
     ("path", "asked of the pod itself"),
     ("port", "asked of the pod itself"),
     ("precedence", "one of two words"),
+    ("protocol", "one of two words"),
     ("scheme", "one of two words"),
     ("service", "a word that is sent to the pod itself"),
+    ("stopSignal", "the name of a signal"),
     ("strategy", "one of three words"),
     ("value", "of an HTTP header, sent to the pod itself"),
     ("values", "of a label of pods"),
