@@ -32,8 +32,8 @@ async fn each_object_is_written_once_and_not_at_all_by_the_next_operator() -> an
     operator.stop().await?;
     let versions = scene.versions().await?;
 
-    let _operator = scene.native().await?;
     let asked = scene.dry_runs();
+    let _operator = scene.native().await?;
     eventually("the next operator to ask what is in force", DEADLINE, async || Ok(Seen::when(scene.dry_runs() > asked, asked))).await?;
     assert_eq!(scene.writes(), 2);
     assert_eq!(scene.versions().await?, versions, "and the status stands");

@@ -35,7 +35,7 @@ impl Series {
 
     /// Of a write. Events are left out, on which nothing relies, and dry runs, which write nothing.
     fn of(sent: &Exchange) -> Option<Self> {
-        let is_dry_run = sent.method == Method::POST && sent.writes("pods");
+        let is_dry_run = sent.method == Method::POST && (sent.writes("pods") || sent.writes("podtemplates"));
         if sent.method == Method::GET || sent.resource == "events" || is_dry_run {
             None
         } else if sent.subresource == "eviction" {

@@ -12,10 +12,13 @@ use crate::scene::{Scene, grace, grace_of, rollout};
 
 #[tokio::test]
 async fn workloads_are_restarted_once_one_after_the_other() -> anyhow::Result<()> {
-    let scene = Scene::with("restart", &[("web", 3), ("one", 1)]).await?;
+    let scene = Scene::set("restart").await?;
     let _node = StageNode::create(&scene).await?;
-    scene.workload(Kind::StatefulSet, "db", 2).await?;
+    // Those that go first have been ready for longest: one that is not yet available lets others pass.
     scene.workload(Kind::DaemonSet, "agent", 1).await?;
+    scene.workload(Kind::Deployment, "one", 1).await?;
+    scene.workload(Kind::StatefulSet, "db", 2).await?;
+    scene.workload(Kind::Deployment, "web", 3).await?;
     let _operator = scene.operator().await?;
     let fewest = scene.fewest().await?;
     scene.policy("standard", &grace(60, "strategy: Restart")).await?;
