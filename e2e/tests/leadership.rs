@@ -43,9 +43,10 @@ async fn led_by(stage: &Stage, identity: &str) -> anyhow::Result<Lease> {
     .await
 }
 
-/// Everything that was written, but for the Lease.
+/// Everything that was written, but for the Lease and the dry run of a PodTemplate.
 fn writes(tap: &Tap) -> Vec<String> {
-    let is_write = |exchange: &&Exchange| exchange.method != http::Method::GET && exchange.resource != "leases";
+    let is_write =
+        |exchange: &&Exchange| exchange.method != http::Method::GET && !["leases", "podtemplates"].contains(&exchange.resource.as_str());
     tap.exchanges().iter().filter(is_write).map(ToString::to_string).collect()
 }
 

@@ -4,7 +4,7 @@
 use podpolicy_api::{GrpcMode, HttpGetAction, HttpProtocol, LifecycleHandler, Precedence, Probe, Scheme};
 
 /// The probe as the API server stores it: defaults filled in. Protocol and mode are left out where they are the default: only some
-/// servers fill them in ([`spelled_out`]).
+/// servers fill them in (`spelled_out`).
 pub fn defaulted(mut probe: Probe) -> Probe {
     probe.initial_delay_seconds = probe.initial_delay_seconds.or(Some(0));
     // To the API server zero is not a number here, but the lack of one.
