@@ -39,7 +39,7 @@ cluster: (_tools "go" "clang" "node")
 test: test-units test-api
 
 # Tests on the oldest and the newest version of Kubernetes, beside the one that all others use
-test-versions: (_tools "go" "clang")
+test-versions: (_tools "go" "clang") manifest-tools
     e2e/matrix.sh --quick 1.30 1.37
 
 # Tests on the versions of Kubernetes that are named, or on all; UPDATE=1 writes the table in docs/kubernetes-versions.md
