@@ -20,7 +20,7 @@ const POLICY: &str = "{
 async fn dry_run_and_a_pod_that_is_created_agree_on_which_fields_are_kept() -> anyhow::Result<()> {
     let stage = Stage::set("support").await?;
     let found = ask_support(&stage.client, stage.name()).await?;
-    // The same fields in a pod that is created for good.
+    // The same fields in a pod that is really created.
     let container = json!({
         "name": "web", "image": "example.invalid/web",
         "lifecycle": { "stopSignal": "SIGQUIT", "preStop": { "sleep": { "seconds": 1 } } },

@@ -141,7 +141,7 @@ fn decide_probe(scene: &Scene<'_>, record: &Record, container: &Container, kind:
     settle(field, settled, current.as_ref(), |probe| Value::Probe(Box::new(probe)), &policies, ledger);
 }
 
-/// Why the container gets no such probe: it is not always started again, so a failing probe could end it for good. A failing readiness
+/// Why the container gets no such probe: it is not always started again, so a failing probe could end it permanently. A failing readiness
 /// probe ends nothing, but in pods that run to their end it is left out as well.
 fn ends_for_good(scene: &Scene<'_>, container: &Container, kind: ProbeKind) -> Option<String> {
     let template = &scene.pod.template;
@@ -149,13 +149,13 @@ fn ends_for_good(scene: &Scene<'_>, container: &Container, kind: ProbeKind) -> O
         return None;
     }
     if !template.always_restarts {
-        let message = "the pod's restartPolicy is not Always, and a failing probe could end the container for good; nothing to do, or narrow the selector";
+        let message = "the pod's restartPolicy is not Always, and a failing probe could end the container permanently; nothing to do, or narrow the selector";
         return Some(message.to_owned());
     }
     match kind {
         ProbeKind::Readiness => None,
         ProbeKind::Liveness | ProbeKind::Startup => Some(format!(
-            "container {} has a restartPolicy of its own that is not Always, and a failing probe could end it for good; nothing to do, or leave it out of names",
+            "container {} has a restartPolicy of its own that is not Always, and a failing probe could end it permanently; nothing to do, or leave it out of names",
             container.name
         )),
     }

@@ -91,7 +91,7 @@ rule!(
     "restart-policy",
     Note,
     "a policy's probe is left out of a container that is not always started again",
-    "A failing probe could end the container for good. What counts is its restartPolicy, or the pod's where it has none.",
+    "A failing probe could end the container permanently. What counts is its restartPolicy, or the pod's where it has none.",
     "Nothing, or narrow the policy's selector.",
 );
 rule!(
