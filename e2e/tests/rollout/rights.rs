@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::Context as _;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
 use kube::api::DeleteParams;
 use podpolicy_controller::AdmissionMode;
+use podpolicy_e2e::backend::has_native;
 use podpolicy_e2e::kubelet::Fate;
 use podpolicy_e2e::{objects, shared};
 use serde_json::{Value, json};
@@ -25,10 +27,17 @@ impl<'a> User<'a> {
         Self { scene, name: format!("operator-{}", scene.name()), granted: Vec::new() }
     }
 
-    /// Grants what the first role of a file in `config/` grants.
+    /// Grants what the first role of a file in `config/` grants. Where the API server needs a webhook, its rights are granted as well: those in
+    /// `config/` are for other names than this test's.
     async fn grant(&mut self, file: &str) -> anyhow::Result<()> {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(file))?;
-        let role: Value = serde_saphyr::from_multiple(&text)?.into_iter().next().unwrap_or_default();
+        let mut role: Value = serde_saphyr::from_multiple(&text)?.into_iter().next().unwrap_or_default();
+        if !has_native(shared().await).await? {
+            let rules = role["rules"].as_array_mut().context("a role has rules")?;
+            rules.extend([("", "secrets"), ("admissionregistration.k8s.io", "mutatingwebhookconfigurations")].map(|(group, resource)| {
+                json!({ "apiGroups": [group], "resources": [resource], "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"] })
+            }));
+        }
         let name = format!("{}-{}", self.name, self.granted.len());
         let metadata = json!({ "name": name });
         let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
