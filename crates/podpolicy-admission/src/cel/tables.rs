@@ -68,7 +68,7 @@ pub(super) struct SettingRow {
     pub(super) policy: usize,
     /// The condition on the container's name; none if it always holds.
     pub(super) glob: Option<usize>,
-    /// The number of its value; of a stop signal it stands for one of the strings.
+    /// The number of its value; a stop signal's number is an index into the strings.
     pub(super) value: usize,
     /// The number of the other form of its value, or of the value itself where there is none.
     pub(super) other_form: usize,
